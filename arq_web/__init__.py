@@ -1,0 +1,52 @@
+"""Background jobs for FastAPI and Litestar on Redis, that survive crashes."""
+
+from arq_web.config import Config
+from arq_web.context import JobContext, Progress
+from arq_web.cron import cron, every
+from arq_web.errors import ArqWebError, DoNotRetry, JobCancelled, JobExpired, JobFailed, JobNotFound, Retry, Snooze
+from arq_web.hub import Hub, role
+from arq_web.job import ErrorInfo, JobInfo, JobState, ProgressInfo
+from arq_web.queue import Job, Queue
+from arq_web.retry import Backoff
+from arq_web.schedule import Schedule, schedule
+from arq_web.sync_queue import SyncJob, SyncQueue
+from arq_web.task import INJECTED, BoundTask, Call, Task, task
+from arq_web.worker.worker import Worker
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "INJECTED",
+    "ArqWebError",
+    "Backoff",
+    "BoundTask",
+    "Call",
+    "Config",
+    "DoNotRetry",
+    "ErrorInfo",
+    "Hub",
+    "Job",
+    "JobCancelled",
+    "JobContext",
+    "JobExpired",
+    "JobFailed",
+    "JobInfo",
+    "JobNotFound",
+    "JobState",
+    "Progress",
+    "ProgressInfo",
+    "Queue",
+    "Retry",
+    "Schedule",
+    "Snooze",
+    "SyncJob",
+    "SyncQueue",
+    "Task",
+    "Worker",
+    "__version__",
+    "cron",
+    "every",
+    "role",
+    "schedule",
+    "task",
+]

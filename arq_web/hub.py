@@ -1,0 +1,172 @@
+"""What one app shares: its tasks, settings, connections and queues. The plugins wrap it; ``app-worker`` finds it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from arq_web import events
+from arq_web.config import Config
+from arq_web.dev_broker import DevBroker, dev_broker, development_allowed
+from arq_web.errors import DuplicateTask, NoRedisUrl
+from arq_web.events import emit
+from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
+from arq_web.registry import Registry, TaskSource
+from arq_web.schedule import Schedule
+from arq_web.store.connection import Connections
+from arq_web.store.store import WorkerKind
+from arq_web.store.target import RedisTarget
+from arq_web.task import Task
+from arq_web.worker.attempt import Resolver
+from arq_web.worker.embedded import EmbeddedWorker
+from arq_web.worker.worker import Worker, WorkerOptions
+
+ROLE_ENV = "ARQ_WEB_ROLE"
+
+
+def role() -> Literal["web", "worker"]:
+    """What this process is: ``worker`` under ``app-worker``, else ``web``. The worker runs the app's lifespan too."""
+    return "worker" if os.environ.get(ROLE_ENV) == "worker" else "web"
+
+
+class Hub:
+    """The framework-free heart of ``ArqWeb``: one per app. Nothing is opened before it is used."""
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        tasks: Iterable[TaskSource] = (),
+        schedules: Iterable[Schedule] = (),
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
+        config: Config | None = None,
+        app_directory: Path | None = None,
+    ) -> None:
+        """Args:
+        url: of Redis; default the environment's REDIS_URL, else (while developing) a private Redis.
+        tasks: tasks, modules of tasks, or dotted names of either.
+        schedules: recurring jobs; their tasks are registered too.
+        queues: the names of the app's queues, in the order in which a worker serves them.
+        config: settings; default from the environment (``ARQ_WEB_...``).
+        app_directory: where the development Redis looks for the project; default the working directory.
+
+        Raises:
+            InvalidTask, DuplicateTask, InvalidConfig: what was given cannot be.
+        """
+        self.config = config or Config.from_env()
+        self.registry = Registry(tasks)
+        self.schedules = tuple(schedules)
+        for each in self.schedules:
+            self.registry.add(each.call.task)
+        names = [each.name for each in self.schedules]
+        for name in set(names):
+            if names.count(name) > 1:
+                raise DuplicateTask(name, "a schedule of that name", "another one (give name=... to schedule())")
+        self.queue_names = tuple(dict.fromkeys(queues)) or (DEFAULT_QUEUE,)
+        self.resolver: Resolver | None = None
+        self.embedded: EmbeddedWorker | None = None
+        self._url, self._app_directory = url, app_directory
+        self._queues: QueueSet | None = None
+
+    @property
+    def queues(self) -> QueueSet:
+        """The app's queues; the first use finds Redis (or starts the private one).
+
+        Raises:
+            NoRedisUrl, InvalidRedisUrl, DevBrokerFailed: there is none to use.
+        """
+        if self._queues is None:
+            target = RedisTarget.from_url(self._find_url())
+            connections = Connections(target, deadline_s=self.config.command_deadline_s)
+            self._queues = QueueSet(connections, self.config, registry=self.registry, names=self.queue_names)
+        return self._queues
+
+    def queue(self, name: str = DEFAULT_QUEUE) -> Queue:
+        """The queue of that name. Raises InvalidOption for one that is not declared."""
+        return self.queues.queue(name)
+
+    def add_task(self, task: Task[..., Any]) -> None:
+        """Register a task (a route's). Raises DuplicateTask."""
+        self.registry.add(task)
+
+    def worker(
+        self,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+        drain_s: float | None = None,
+        burst: bool = False,
+        app_target: str | None = None,
+        owns_process: bool = False,
+    ) -> Worker:
+        """An external worker for this app; ``await worker.run()``.
+
+        Raises:
+            InvalidOption: a queue is not declared.
+        """
+        names = tuple(queues or self.queue_names)
+        for name in names:
+            self.queue(name)
+        options = WorkerOptions(
+            queues=names,
+            concurrency=concurrency or self.config.concurrency,
+            drain_s=self.config.drain_s if drain_s is None else drain_s,
+            burst=burst,
+            app_target=app_target,
+            owns_process=owns_process,
+        )
+        return Worker(self.queues, self.registry, options, schedules=self.schedules, resolver=self.resolver)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """The app's life: find Redis, run the embedded worker (in a web process that has one), close what was opened.
+
+        Raises:
+            NoRedisUrl, InvalidRedisUrl, DevBrokerFailed: there is no Redis to use.
+        """
+        await asyncio.to_thread(lambda: self.queues)  # a private Redis may take a second to start
+        if role() == "web" and (kind := self._embedded_kind()) is not None:
+            self.embedded = EmbeddedWorker(lambda: self._embedded_worker(kind))
+            self.embedded.start()
+        try:
+            yield
+        finally:
+            if self.embedded is not None:
+                await self.embedded.stop()
+                self.embedded = None
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the running loop's connections. They open again when somebody uses them."""
+        if self._queues is not None:
+            await self._queues.connections.aclose()
+
+    def _embedded_kind(self) -> WorkerKind | None:
+        mode = self.config.embedded
+        if mode == "never" or (mode == "auto" and development_allowed() is not None):
+            return None
+        return WorkerKind.EMBEDDED if mode == "always" else WorkerKind.STANDBY
+
+    def _embedded_worker(self, kind: WorkerKind) -> Worker:
+        options = WorkerOptions(
+            queues=self.queue_names,
+            concurrency=self.config.embedded_concurrency,
+            drain_s=self.config.embedded_drain_s,
+            kind=kind,
+        )
+        return Worker(self.queues, self.registry, options, schedules=self.schedules, resolver=self.resolver)
+
+    def _find_url(self) -> str:
+        url = self._url or os.environ.get("REDIS_URL")
+        if url:
+            return url
+        refused = development_allowed()
+        if refused is not None:
+            raise NoRedisUrl(refused)
+        broker: DevBroker = dev_broker(self._app_directory)
+        emit(events.DEV_BROKER, sentence=broker.sentence)
+        return broker.url

@@ -1,0 +1,354 @@
+"""The queue and the job handle: enqueue, look, wait, cancel, redrive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast
+
+import msgspec
+
+from arq_web import events
+from arq_web.config import Config, seconds
+from arq_web.errors import (
+    InvalidOption,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    PayloadTooLarge,
+    ResultNotKept,
+    UnknownTask,
+)
+from arq_web.events import emit
+from arq_web.job import JobInfo, JobState
+from arq_web.registry import Registry
+from arq_web.store.connection import Connections
+from arq_web.store.keys import is_name
+from arq_web.store.store import EnqueueReply, NewJob, Store
+from arq_web.store.target import RedisTarget
+from arq_web.store.watcher import Watcher
+from arq_web.task import Call, Enqueueable, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+DEFAULT_QUEUE = "default"
+UNATTENDED_EVERY_S = 60.0
+_options_encoder = msgspec.json.Encoder()
+
+
+class QueueSet:
+    """What the queues of one app share: connections, registry, settings. One per app and process."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        config: Config,
+        *,
+        registry: Registry | None = None,
+        names: Iterable[str] | None = None,
+    ) -> None:
+        """Args:
+        connections: to Redis, one per running loop.
+        config: namespace, limits, defaults.
+        registry: the app's tasks; None lets any task be enqueued (a client without the app).
+        names: the declared queues; None lets any be used.
+        """
+        self.connections, self.config, self.registry = connections, config, registry
+        self.names = None if names is None else tuple(dict.fromkeys(names))
+        self._queues: dict[str, Queue] = {}
+        self._watchers: dict[int, tuple[asyncio.AbstractEventLoop, Watcher]] = {}
+
+    def queue(self, name: str = DEFAULT_QUEUE) -> Queue:
+        """The queue of that name.
+
+        Raises:
+            InvalidOption: the name cannot be one, or is not declared.
+        """
+        queue = self._queues.get(name)
+        if queue is None:
+            if not is_name(name):
+                raise InvalidOption("queue", name, "1 to 128 of the characters A-Z a-z 0-9 . _ : @ -")
+            if self.names is not None and name not in self.names:
+                raise InvalidOption("queue", name, f"one of the declared queues {list(self.names)} (ArqWeb(queues=[...]))")
+            queue = self._queues[name] = Queue(self, name)
+        return queue
+
+    def store(self, name: str) -> Store:
+        """The verbs of the queue of that name."""
+        keep_dead_ms = int(self.config.keep_dead_s * 1000)
+        return Store(self.connections, self.config.namespace, name, keep_dead_ms=keep_dead_ms)
+
+    def watcher(self) -> Watcher:
+        """The running loop's reply channel."""
+        loop = asyncio.get_running_loop()
+        known = self._watchers.get(id(loop))
+        if known is None or known[0] is not loop:
+            self._watchers = {key: pair for key, pair in self._watchers.items() if not pair[0].is_closed()}
+            known = self._watchers[id(loop)] = (loop, Watcher(self.connections, self.config.namespace))
+        return known[1]
+
+
+class Queue:
+    """A named line of jobs: ``job = await queue.enqueue(send_welcome, user.id)``."""
+
+    __arq_web_inject__: ClassVar[str] = "queue"
+
+    def __init__(self, queues: QueueSet, name: str) -> None:
+        """Made by the plugin or by ``Queue.connect``."""
+        self.name = name
+        self._queues = queues
+        self._store = queues.store(name)
+        self._warned_at = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.name}>"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> object:
+        """FastAPI gets here when a route is annotated with this class instead of the framework's own ``Queue``."""
+        raise TypeError(
+            "This is the framework-free Queue. In a route, annotate with the framework's own: "
+            "from arq_web.fastapi import Queue (or arq_web.litestar)."
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls, url: str, name: str = DEFAULT_QUEUE, *, config: Config | None = None
+    ) -> AsyncIterator[Queue]:
+        """A queue outside a web app: ``async with Queue.connect(url) as queue: ...``.
+
+        Raises:
+            InvalidRedisUrl: the URL is not one.
+        """
+        config = config or Config.from_env()
+        connections = Connections(RedisTarget.from_url(url), deadline_s=config.command_deadline_s)
+        try:
+            yield QueueSet(connections, config).queue(name)
+        finally:
+            await connections.aclose()
+
+    async def enqueue(self, task: Enqueueable[P, R], *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Enqueue one call of ``task``; one command to Redis. When this returns, the job is not lost.
+
+        Returns:
+            A handle, always. ``created`` is False when the id or the unique key belongs to an existing job.
+
+        Raises:
+            InvalidArguments, NotSerializable, PayloadTooLarge: the arguments do not fit, or do not travel.
+            JobIdConflict: the id belongs to a job of another task.
+            UnknownTask: the task is not registered in this app.
+            StoreUnavailable, StoreFull: Redis did not take it; enqueueing again is safe with an id.
+        """
+        [job] = await self.enqueue_many([Call(task.task, task.call_options, args, kwargs)])
+        return cast("Job[R]", job)
+
+    async def enqueue_many(self, calls: Sequence[Call[R_co]]) -> list[Job[R_co]]:
+        """Enqueue many calls in one round trip (per queue): all of a queue, or none.
+
+        Raises:
+            As ``enqueue``; then nothing of that queue was written.
+        """
+        by_queue: dict[Queue, list[tuple[int, Call[R_co], NewJob]]] = {}
+        for index, call in enumerate(calls):
+            queue = self._queue_of(call)
+            by_queue.setdefault(queue, []).append((index, call, queue.new_job(call)))
+        handles: dict[int, Job[R_co]] = {}
+        for queue, entries in by_queue.items():
+            reply = await queue._send([new for _, _, new in entries])
+            for (index, call, _), answer in zip(entries, reply.jobs, strict=True):
+                handles[index] = Job(queue, answer.id, call.task, created=answer.created)
+        return [handles[index] for index in range(len(calls))]
+
+    def job(self, job_id: str, task: Enqueueable[..., R_co] | None = None) -> Job[R_co]:
+        """A handle for a known id; nothing is asked of Redis. With ``task`` its result is typed."""
+        return Job(self, job_id, task.task if task else None, created=False)
+
+    def sibling(self, name: str) -> Queue:
+        """Another queue of the same app."""
+        return self if name == self.name else self._queues.queue(name)
+
+    @property
+    def store(self) -> Store:
+        """The verbs underneath (for tools; not part of the stable API)."""
+        return self._store
+
+    def _queue_of(self, call: Call[Any]) -> Queue:
+        return self.sibling(call.options.queue or call.task.policy.queue or self.name)
+
+    def new_job(self, call: Call[Any]) -> NewJob:
+        task, options, config = call.task, call.options, self._queues.config
+        registry = self._queues.registry
+        if registry is not None and registry.find(task.name) is not task:
+            raise UnknownTask(task.name, [known.name for known in registry])
+        payload = task.codec.encode_call(call.args, call.kwargs)
+        if len(payload) > config.max_payload_bytes:
+            raise PayloadTooLarge(task.name, len(payload), config.max_payload_bytes)
+        keep_ms = _first(options.keep_result_ms, task.policy.keep_result_ms, int(config.keep_result_s * 1000))
+        return NewJob(
+            id=options.id or uuid.uuid4().hex,
+            task=task.name,
+            payload=payload,
+            nonce="-" if options.id is None else secrets.token_urlsafe(8),
+            priority=_first(options.priority, task.policy.priority, 0),
+            due=_moment(options.delay_ms, options.at_ms),
+            expires=_moment(options.expires_in_ms, options.expires_at_ms),
+            max_crashes=task.policy.max_crashes,
+            keep_s=-(-keep_ms // 1000),
+            unique=options.unique or "-",
+            replace=options.on_finished == "replace",
+            extra=_extra(options.timeout_ms, options.max_tries, keep_ms),
+        )
+
+    async def _send(self, jobs: Sequence[NewJob]) -> EnqueueReply:
+        reply = await self._store.enqueue(jobs)
+        if not reply.attended:
+            self._warn_unattended()
+        if logging.getLogger("arq_web.queue").isEnabledFor(logging.DEBUG):
+            for new, answer in zip(jobs, reply.jobs, strict=True):
+                emit(events.JOB_ENQUEUED, job=answer.id, task=new.task, queue=self.name, created=answer.created)
+        return reply
+
+    def _warn_unattended(self) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= UNATTENDED_EVERY_S:
+            self._warned_at = now
+            emit(events.QUEUE_UNATTENDED, queue=self.name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job(Generic[R_co]):
+    """A handle: the job's id and queue, and what one can ask of it."""
+
+    queue: Queue = field(repr=False)
+    id: str
+    task: Task[..., R_co] | None = field(repr=False)
+    created: bool = True
+    """False when the job existed already."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and (self.id, self.queue.name) == (other.id, other.queue.name)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.queue.name))
+
+    async def info(self, *, with_payload: bool = False) -> JobInfo:
+        """One look at everything that is known of it.
+
+        Raises:
+            JobNotFound: it is gone, or never was.
+        """
+        info = await self.queue.store.read(self.id, with_payload=with_payload)
+        if info is None:
+            raise JobNotFound(self.id)
+        return info
+
+    async def status(self) -> JobState:
+        """Where it is now.
+
+        Raises:
+            JobNotFound: it is gone, or never was.
+        """
+        return (await self.info()).state
+
+    async def result(self, timeout: timedelta | float | None = None) -> R_co:
+        """Wait for its end by push, and return what the task returned.
+
+        Args:
+            timeout: seconds or timedelta; None waits for ever. The job goes on either way.
+
+        Raises:
+            JobFailed, JobCancelled, JobExpired: how else it ended.
+            ResultNotKept: it succeeded with ``keep_result=0``.
+            JobNotFound: it is gone, or never was.
+            TimeoutError: it has not ended in time.
+            UndecodableResult: the stored result does not fit the task's return annotation.
+        """
+        limit_s = None if timeout is None else seconds(timeout)
+        async with asyncio.timeout(limit_s):
+            info = await self.queue._queues.watcher().wait(self.queue.store, self.id)
+        return self.outcome(info)
+
+    def outcome(self, info: JobInfo | None) -> R_co:
+        """The result that ``info`` (of a finished job) holds, or the error that says how else it ended."""
+        if info is None:
+            raise JobNotFound(self.id)
+        if info.state is JobState.CANCELLED:
+            raise JobCancelled(self.id)
+        if info.state is JobState.EXPIRED:
+            raise JobExpired(self.id)
+        if info.state is JobState.DEAD:
+            error = info.error
+            if error is None:
+                raise JobFailed(self.id, "Unknown", "no error was stored")
+            raise JobFailed(self.id, error.type, error.message, error.traceback, error.reason)
+        if info.result is None:
+            raise ResultNotKept(self.id)
+        return cast(R_co, self._task_of(info).codec.decode_result(info.result))
+
+    async def cancel(self) -> Literal["cancelled", "requested", "finished"]:
+        """End it if it waits; ask for its end if it runs (its worker hears of it within a second or so).
+
+        Raises:
+            JobNotFound: it is gone, or never was.
+        """
+        word = await self.queue.store.cancel(self.id)
+        if word == "absent":
+            raise JobNotFound(self.id)
+        return cast("Literal['cancelled', 'requested', 'finished']", word)
+
+    async def redrive(self) -> Literal["redriven", "live", "succeeded", "held"]:
+        """Put a dead, cancelled or expired job back into its queue, with fresh counters.
+
+        Returns:
+            ``live`` when it has not ended, ``succeeded`` when there is nothing to do again, ``held`` when its unique key
+            belongs to another live job.
+
+        Raises:
+            JobNotFound: it is gone, or never was.
+        """
+        word = await self.queue.store.redrive(self.id, "R" + secrets.token_urlsafe(8))
+        if word == "absent":
+            raise JobNotFound(self.id)
+        return cast("Literal['redriven', 'live', 'succeeded', 'held']", word)
+
+    def _task_of(self, info: JobInfo) -> Task[..., Any]:
+        if self.task is not None:
+            return self.task
+        registry = self.queue._queues.registry
+        found = registry.find(info.task) if registry is not None else None
+        if found is None:
+            raise UnknownTask(info.task, [task.name for task in registry or ()])
+        return found
+
+
+def _first(*values: int | None) -> int:
+    return next(value for value in values if value is not None)
+
+
+def _moment(in_ms: int | None, at_ms: int | None) -> str:
+    if in_ms is not None:
+        return f"d{in_ms}"
+    return "0" if at_ms is None else f"a{at_ms}"
+
+
+def _extra(timeout_ms: int | None, max_tries: int | None, keep_ms: int) -> bytes:
+    """Options that only the worker needs, if any: most jobs have none, and then it is no byte."""
+    extra: dict[str, int] = {}
+    if timeout_ms is not None:
+        extra["timeout_ms"] = timeout_ms
+    if max_tries is not None:
+        extra["max_tries"] = max_tries
+    if keep_ms % 1000:
+        extra["keep_ms"] = keep_ms
+    return _options_encoder.encode(extra) if extra else b""

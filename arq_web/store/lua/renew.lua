@@ -1,0 +1,44 @@
+-- renew: keep the leases of the attempts that this worker holds, and hand back what it holds without knowing.
+-- Returns one number per entry: 1 renewed, 2 renewed and its cancellation was asked for, 0 lost.
+local worker = ARGV[1]
+local kind = ARGV[2]
+local lease_ms = tonumber(ARGV[3])
+local alive_ms = tonumber(ARGV[4])
+local last_token = ARGV[5] -- of the newest claim whose reply the worker has read
+local entries_from = 6 -- ARGV[6..]: id, attempt, token
+
+redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now_ms) -- first a write that a full Redis accepts
+redis.call('ZADD', WORKERS, now_ms + alive_ms, kind .. ' ' .. worker)
+redis.call('PEXPIRE', WORKERS, alive_ms)
+local ids, answers, leases, listed = {}, {}, {}, {}
+for from = entries_from, #ARGV, 3 do ids[#ids + 1] = ARGV[from] end
+local jobs = read_many(ids)
+for i, id in ipairs(ids) do
+  local j, from = jobs[i], entries_from + (i - 1) * 3
+  if j and j.state == 'r' and j.attempt == tonumber(ARGV[from + 1]) and j.token == ARGV[from + 2] then
+    answers[i] = flagged(j, 'c') and 2 or 1
+    leases[#leases + 1] = now_ms + lease_ms
+    leases[#leases + 1] = id
+    listed[id] = true
+  else
+    answers[i] = 0
+  end
+end
+for first = 1, #leases, 1000 do redis.call('ZADD', LEASES, unpack(leases, first, math.min(first + 999, #leases))) end
+
+-- Orphans of our own: only when no claim newer than the worker's list has run meanwhile.
+local held, last = base .. 'h:' .. worker, redis.call('GET', base .. 'k:' .. worker)
+if not last or string.sub(last, 1, #last_token + 1) == last_token .. ' ' then
+  for _, id in ipairs(redis.call('SMEMBERS', held)) do
+    if not listed[id] then
+      local j = read(redis.call('GET', base .. 'j:' .. id))
+      redis.call('SREM', held, id)
+      if j and j.state == 'r' and j.worker == worker then
+        redis.call('ZREM', LEASES, id)
+        back_to_head(id, j)
+      end
+    end
+  end
+end
+redis.call('PEXPIRE', held, lease_ms * 8)
+return answers

@@ -1,0 +1,116 @@
+"""The queue for code that cannot await: ``def`` routes, scripts, other people's callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
+
+from anyio.from_thread import start_blocking_portal
+
+from arq_web.config import Config
+from arq_web.job import JobInfo, JobState
+from arq_web.queue import DEFAULT_QUEUE, Job, Queue
+from arq_web.task import Call, Enqueueable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+
+
+class SyncQueue:
+    """The same queue, called from a thread: the work is done on the app's own loop and connection."""
+
+    __arq_web_inject__: ClassVar[str] = "sync_queue"
+
+    def __init__(self, queue: Queue, loop: asyncio.AbstractEventLoop) -> None:
+        """Made by the plugin or by ``SyncQueue.connect``; ``loop`` is the one that runs meanwhile."""
+        self._queue, self._loop = queue, loop
+
+    def __repr__(self) -> str:
+        return f"<SyncQueue {self._queue.name}>"
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self._queue.name
+
+    @classmethod
+    @contextmanager
+    def connect(cls, url: str, name: str = DEFAULT_QUEUE, *, config: Config | None = None) -> Iterator[SyncQueue]:
+        """A queue for a script: ``with SyncQueue.connect(url) as queue: ...``; runs a loop in a thread meanwhile.
+
+        Raises:
+            InvalidRedisUrl: the URL is not one.
+        """
+        with start_blocking_portal() as portal:
+            with portal.wrap_async_context_manager(Queue.connect(url, name, config=config)) as queue:
+                yield cls(queue, portal.call(_running_loop))
+
+    def enqueue(self, task: Enqueueable[P, R], *args: P.args, **kwargs: P.kwargs) -> SyncJob[R]:
+        """As ``Queue.enqueue``."""
+        return SyncJob(self._run(self._queue.enqueue(task, *args, **kwargs)), self)
+
+    def enqueue_many(self, calls: Sequence[Call[R_co]]) -> list[SyncJob[R_co]]:
+        """As ``Queue.enqueue_many``."""
+        return [SyncJob(job, self) for job in self._run(self._queue.enqueue_many(calls))]
+
+    def job(self, job_id: str, task: Enqueueable[..., R_co] | None = None) -> SyncJob[R_co]:
+        """As ``Queue.job``."""
+        return SyncJob(self._queue.job(job_id, task), self)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            work.close()
+            raise RuntimeError(
+                "SyncQueue was called on the event loop itself, which it would block for ever. "
+                "In an async function use Queue and await it."
+            )
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+class SyncJob(Generic[R_co]):
+    """A handle for code that cannot await."""
+
+    def __init__(self, job: Job[R_co], queue: SyncQueue) -> None:
+        self._job, self._queue = job, queue
+
+    def __repr__(self) -> str:
+        return repr(self._job)
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._job.id
+
+    @property
+    def created(self) -> bool:
+        """False when the job existed already."""
+        return self._job.created
+
+    def info(self) -> JobInfo:
+        """As ``Job.info``."""
+        return self._queue._run(self._job.info())
+
+    def status(self) -> JobState:
+        """As ``Job.status``."""
+        return self._queue._run(self._job.status())
+
+    def result(self, timeout: timedelta | float | None = None) -> R_co:
+        """As ``Job.result``."""
+        return self._queue._run(self._job.result(timeout))
+
+    def cancel(self) -> Literal["cancelled", "requested", "finished"]:
+        """As ``Job.cancel``."""
+        return self._queue._run(self._job.cancel())
+
+
+async def _running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()

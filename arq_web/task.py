@@ -1,0 +1,410 @@
+"""A task: a function and its policy, and the calls of it that can be enqueued. Pure."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, cast, get_origin, overload
+
+from arq_web.codec import CallCodec
+from arq_web.context import INJECT
+from arq_web.errors import InvalidJobId, InvalidOption, InvalidTask
+from arq_web.retry import Backoff, RetryDelay, Seconds, to_ms
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_NAME = re.compile(r"[!-~]{1,200}")
+_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+PRIORITIES = range(-10, 11)
+
+
+class _Injected:
+    """The value of ``INJECTED``: says what happened if it ever reaches a function."""
+
+    def __repr__(self) -> str:
+        return "INJECTED"
+
+
+INJECTED: Any = _Injected()
+"""Default of parameters that the worker fills in, so that a call by hand type-checks without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPolicy:
+    """How jobs of a task run. ``None`` means: as the worker's configuration says."""
+
+    max_tries: int = 3
+    timeout_ms: int | None = None
+    max_crashes: int = 3
+    retry: RetryDelay = field(default_factory=Backoff)
+    no_retry_on: tuple[type[BaseException], ...] = ()
+    keep_result_ms: int | None = None
+    priority: int = 0
+    queue: str | None = None
+    run_in: Literal["worker", "process"] = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """Options of one call; None means: as the task says. Made by ``task.options(...)``."""
+
+    id: str | None = None
+    on_finished: Literal["return", "replace"] = "return"
+    unique: str | None = None
+    delay_ms: int | None = None
+    at_ms: int | None = None
+    expires_in_ms: int | None = None
+    expires_at_ms: int | None = None
+    priority: int | None = None
+    queue: str | None = None
+    timeout_ms: int | None = None
+    max_tries: int | None = None
+    keep_result_ms: int | None = None
+
+
+NO_OPTIONS = CallOptions()
+
+
+class Enqueueable(Generic[P, R_co]):
+    """What ``queue.enqueue`` takes: a task, or a task with options."""
+
+    task: Task[..., R_co]
+    call_options: CallOptions
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
+        """One call of it, checked when it is enqueued: for ``queue.enqueue_many([...])``."""
+        return Call(self.task, self.call_options, args, kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R_co]):
+    """One call of a task, with its options and arguments."""
+
+    task: Task[..., R_co]
+    options: CallOptions
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundTask(Enqueueable[P, R_co]):
+    """A task with options for one call (or several)."""
+
+    task: Task[..., R_co]
+    call_options: CallOptions
+
+
+class Task(Enqueueable[P, R]):
+    """A function that can be enqueued, its name and its policy. Made by ``@task`` (or ``@background_job``).
+
+    Calling it calls the function: a task is tested like any function.
+    """
+
+    is_async: bool
+
+    def __init__(
+        self,
+        fn: Callable[..., object],
+        *,
+        name: str | None = None,
+        aliases: Collection[str] = (),
+        policy: TaskPolicy | None = None,
+        injected: Mapping[str, str] | None = None,
+    ) -> None:
+        """Check the function and plan how its arguments travel.
+
+        Args:
+            fn: a function, ``def`` or ``async def``.
+            name: carried by queued jobs; default ``module:qualname``.
+            aliases: names that queued jobs may still carry after a rename.
+            policy: retries, timeout, ...; see TaskPolicy.
+            injected: parameter name → what the worker fills in ("context", "progress", "queue", or an adapter's word);
+                those annotated with our own classes are found by themselves.
+
+        Raises:
+            InvalidTask: the function, its name or its policy cannot be.
+        """
+        self.name = name or default_name(fn)
+        _check_function(self.name, fn)
+        for each in (self.name, *aliases):
+            if not _NAME.fullmatch(each):
+                raise InvalidTask(each, "its name has spaces or unusual characters", "Give it another: @task(name=...).")
+        self.fn = fn
+        self.aliases = tuple(aliases)
+        self.policy = policy or TaskPolicy()
+        check_policy(self.name, self.policy)
+        self.injected: dict[str, str] = {**_injected_by_annotation(self.name, fn), **(injected or {})}
+        self.codec = CallCodec(fn, task=self.name, skip=self.injected)
+        self.task = cast("Task[..., R]", self)
+        self.call_options = NO_OPTIONS
+        functools.update_wrapper(self, fn)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def options(
+        self,
+        *,
+        id: str | None = None,
+        on_finished: Literal["return", "replace"] = "return",
+        unique: str | None = None,
+        delay: Seconds | None = None,
+        at: datetime | None = None,
+        expires: Seconds | datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        timeout: Seconds | None = None,
+        max_tries: int | None = None,
+        keep_result: Seconds | None = None,
+    ) -> BoundTask[P, R]:
+        """This task with options for a call; they never mix with the function's own arguments.
+
+        Args:
+            id: your own id: while a job of this id exists, finished or not, ``enqueue`` returns that one.
+            on_finished: ``"replace"``: a finished job of this id gives way to the new one.
+            unique: at most one live job per key (in its queue); ``enqueue`` returns the live one.
+            delay: start this long from now, seconds or timedelta (server time).
+            at: start then; an aware datetime.
+            expires: the latest start of an attempt: so long from now, or an aware datetime.
+            priority: -10 to 10, higher first.
+            queue: another queue than the task's (or the handle's) own.
+            timeout: of one attempt, seconds or timedelta.
+            max_tries: attempts that may end in a failure, the first included.
+            keep_result: how long the finished job stays; 0 keeps no result.
+
+        Raises:
+            InvalidOption, InvalidJobId: an option is outside its range.
+        """
+        if delay is not None and at is not None:
+            raise InvalidOption("delay", delay, "left out when at= is given: a job has one time")
+        expires_at = expires if isinstance(expires, datetime) else None
+        options = CallOptions(
+            id=_name_or_none(id, "job id"),
+            on_finished=on_finished,
+            unique=_name_or_none(unique, "unique key"),
+            delay_ms=_duration_ms("delay", delay, 0),
+            at_ms=_moment_ms("at", at),
+            expires_in_ms=None if isinstance(expires, datetime) else _duration_ms("expires", expires, 1),
+            expires_at_ms=_moment_ms("expires", expires_at),
+            priority=priority,
+            queue=_name_or_none(queue, "queue name"),
+            timeout_ms=_duration_ms("timeout", timeout, 1),
+            max_tries=max_tries,
+            keep_result_ms=_duration_ms("keep_result", keep_result, 0),
+        )
+        _check_options(options)
+        return BoundTask(cast("Task[..., R]", self), options)
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose function is ``async def``: it runs on the worker's loop."""
+
+    is_async = True
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself."""
+        return cast(R, await cast("Coroutine[Any, Any, object]", self.fn(*args, **kwargs)))
+
+
+class SyncTask(Task[P, R]):
+    """A task whose function is a plain ``def``: it runs in a thread."""
+
+    is_async = False
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself."""
+        return cast(R, self.fn(*args, **kwargs))
+
+
+class TaskDecorator:
+    """``@task(...)`` with its options; keeps the function's signature."""
+
+    def __init__(self, name: str | None, aliases: Collection[str], policy: TaskPolicy) -> None:
+        self._name, self._aliases, self._policy = name, aliases, policy
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R]) -> SyncTask[P, R]: ...
+    def __call__(self, fn: Callable[..., Any]) -> Any:
+        """Make ``fn`` a task."""
+        kind = AsyncTask if inspect.iscoroutinefunction(fn) else SyncTask
+        return kind(fn, name=self._name, aliases=self._aliases, policy=self._policy)
+
+
+@overload
+def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+@overload
+def task(fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    aliases: Collection[str] = (),
+    max_tries: int = 3,
+    timeout: Seconds | None = None,
+    max_crashes: int = 3,
+    retry: RetryDelay | None = None,
+    no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    keep_result: Seconds | None = None,
+    priority: int = 0,
+    queue: str | None = None,
+    run_in: Literal["worker", "process"] = "worker",
+) -> TaskDecorator: ...
+def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a task: ``@task`` or ``@task(max_tries=5, timeout=30)``.
+
+    Args:
+        fn: the function, ``def`` (runs in a thread) or ``async def``.
+        name: carried by queued jobs; default ``module:qualname``.
+        aliases: earlier names, so that a rename orphans no queued job.
+        max_tries: attempts that may end in a failure, the first included.
+        timeout: of one attempt, seconds or timedelta; default the worker's (300 s).
+        max_crashes: worker processes that may die of a job before it is dead.
+        retry: ``(failures, error) -> seconds``, or None to give up; default 2 s doubling, at most 10 min, ±20 %.
+        no_retry_on: exceptions that end the job at once.
+        keep_result: how long the finished job stays, seconds or timedelta; 0 keeps no result; default 1 h.
+        priority: -10 to 10, higher first.
+        queue: the queue of its jobs, whichever queue handle enqueues them.
+        run_in: ``"process"``: in a child process, for code that holds the GIL or may crash.
+
+    Raises:
+        InvalidTask: the function or an option cannot be.
+    """
+    decorator = task_decorator(**options)
+    return decorator if fn is None else decorator(fn)
+
+
+def task_decorator(
+    *,
+    name: str | None = None,
+    aliases: Collection[str] = (),
+    timeout: Seconds | None = None,
+    keep_result: Seconds | None = None,
+    retry: RetryDelay | None = None,
+    no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    **rest: Any,
+) -> TaskDecorator:
+    """The decorator that ``task(...)`` returns."""
+    return TaskDecorator(name, aliases, make_policy(timeout, keep_result, retry, no_retry_on, **rest))
+
+
+def make_policy(
+    timeout: Seconds | None,
+    keep_result: Seconds | None,
+    retry: RetryDelay | None,
+    no_retry_on: type[BaseException] | tuple[type[BaseException], ...],
+    **rest: Any,
+) -> TaskPolicy:
+    """A policy from what users write: seconds become ms, one exception a tuple."""
+    policy = TaskPolicy(
+        timeout_ms=None if timeout is None else to_ms(timeout),
+        keep_result_ms=None if keep_result is None else to_ms(keep_result),
+        no_retry_on=no_retry_on if isinstance(no_retry_on, tuple) else (no_retry_on,),
+        **rest,
+    )
+    return policy if retry is None else replace(policy, retry=retry)
+
+
+def default_name(fn: Callable[..., object]) -> str:
+    """``module:qualname``, with the importable name of a module that runs as ``__main__``: web and worker must agree."""
+    module = getattr(fn, "__module__", None) or "?"
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
+        file = getattr(main, "__file__", None)
+        module = spec.name if spec is not None else Path(file).stem if file else module
+    return f"{module}:{getattr(fn, '__qualname__', type(fn).__name__)}"
+
+
+def check_policy(name: str, policy: TaskPolicy) -> None:
+    """Refuse what cannot be, at the definition.
+
+    Raises:
+        InvalidTask: names the option, its value and its range.
+    """
+    rules: tuple[tuple[str, object, bool, str], ...] = (
+        ("max_tries", policy.max_tries, 1 <= policy.max_tries <= 1000, "between 1 and 1000"),
+        ("max_crashes", policy.max_crashes, 1 <= policy.max_crashes <= 1000, "between 1 and 1000"),
+        ("timeout", policy.timeout_ms, policy.timeout_ms is None or policy.timeout_ms > 0, "more than 0 seconds"),
+        ("keep_result", policy.keep_result_ms, (policy.keep_result_ms or 0) >= 0, "0 seconds or more"),
+        ("priority", policy.priority, policy.priority in PRIORITIES, "between -10 and 10"),
+        ("queue", policy.queue, policy.queue is None or bool(_ID.fullmatch(policy.queue)), "a queue name"),
+        ("run_in", policy.run_in, policy.run_in in ("worker", "process"), "'worker' or 'process'"),
+    )
+    for option, value, fine, allowed in rules:
+        if not fine:
+            raise InvalidTask(name, f"its option {option}={value!r} is out of range", f"It must be {allowed}.")
+
+
+def _check_function(name: str, fn: object) -> None:
+    if not callable(fn) or inspect.isclass(fn):
+        raise InvalidTask(name, f"{type(fn).__name__} is not a function", "Decorate a def or an async def.")
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise InvalidTask(name, "it is a generator", "Return a value; report intermediate steps with Progress.")
+
+
+def _injected_by_annotation(name: str, fn: Callable[..., object]) -> dict[str, str]:
+    try:
+        parameters = inspect.signature(fn, eval_str=True).parameters.values()
+    except NameError as error:
+        raise InvalidTask(name, f"an annotation cannot be resolved: {error}", "Import that type at run time.") from error
+    except (TypeError, ValueError) as error:
+        raise InvalidTask(name, f"it has no readable signature: {error}", "Decorate a def or an async def.") from error
+    found: dict[str, str] = {}
+    for parameter in parameters:
+        annotation = parameter.annotation
+        if get_origin(annotation) is Annotated:
+            annotation = annotation.__origin__
+        what = getattr(annotation, INJECT, None)
+        if isinstance(what, str):
+            found[parameter.name] = what
+        elif parameter.default is INJECTED:
+            why = f"parameter {parameter.name!r} is INJECTED, but nothing says by what"
+            raise InvalidTask(name, why, "Annotate it with JobContext, Progress or Queue.")
+    return found
+
+
+def _name_or_none(value: str | None, what: str) -> str | None:
+    if value is not None and not (isinstance(value, str) and _ID.fullmatch(value)):
+        raise InvalidJobId(value, what)
+    return value
+
+
+def _duration_ms(option: str, value: Seconds | None, minimum_ms: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):
+        raise InvalidOption(option, value, "seconds or a timedelta")
+    try:
+        ms = to_ms(value)
+    except (OverflowError, ValueError):
+        raise InvalidOption(option, value, "a finite number of seconds") from None
+    if not minimum_ms <= ms <= 10 * 366 * 86_400_000:
+        raise InvalidOption(option, value, f"between {minimum_ms / 1000:g} seconds and ten years")
+    return ms
+
+
+def _moment_ms(option: str, value: datetime | None) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise InvalidOption(option, value, "an aware datetime, for example datetime.now(UTC) + timedelta(hours=1)")
+    return max(1, int(value.timestamp() * 1000))
+
+
+def _check_options(options: CallOptions) -> None:
+    if options.on_finished not in ("return", "replace"):
+        raise InvalidOption("on_finished", options.on_finished, "'return' or 'replace'")
+    if options.priority is not None and options.priority not in PRIORITIES:
+        raise InvalidOption("priority", options.priority, "between -10 and 10")
+    if options.max_tries is not None and not 1 <= options.max_tries <= 1000:
+        raise InvalidOption("max_tries", options.max_tries, "between 1 and 1000")

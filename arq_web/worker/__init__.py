@@ -1,0 +1,1 @@
+"""The worker: claims jobs, runs them as attempts, settles them. Start reading at ``worker.py``, its contents page."""

@@ -1,0 +1,237 @@
+"""Runs one attempt of a job and says how it ended. No Redis in here (but what the task itself asks for)."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+
+from arq_web.context import JobContext, Progress
+from arq_web.errors import UndecodablePayload, UnknownTask, UnstorableResult
+from arq_web.job import ErrorInfo
+from arq_web.queue import Queue
+from arq_web.registry import Registry
+from arq_web.store.record import ClaimedJob, Note, encode_note
+from arq_web.sync_queue import SyncQueue
+from arq_web.task import Task
+from arq_web.worker.outcome import (
+    Cancelled,
+    Failed,
+    Interrupted,
+    Outcome,
+    Parked,
+    Succeeded,
+    Superseded,
+    error_info,
+    outcome_of_error,
+    timed_out,
+)
+from arq_web.worker.running import Running, StopReason
+
+OWN_KINDS = frozenset({"context", "progress", "queue", "sync_queue"})
+"""What the engine itself fills in; everything else is the framework's (a Resolver's)."""
+
+
+class Resolver(Protocol):
+    """A framework's part in an attempt: its own dependencies, and what its exceptions mean."""
+
+    def resolve(self, task: Task[..., Any], ctx: JobContext) -> AbstractAsyncContextManager[Mapping[str, object]]:
+        """The values of the task's parameters that are the framework's to fill in; cleaned up when the block ends."""
+        ...
+
+    def describe(self, error: BaseException) -> dict[str, object] | None:
+        """What to store of an exception beside type and message (an HTTPException's status), or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLimits:
+    """What an attempt may take."""
+
+    timeout_s: float
+    max_result_bytes: int
+
+
+class AttemptRunner:
+    """Runs attempts of the tasks of one app. Stateless between attempts."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        queue_of: Callable[[str], Queue],
+        *,
+        worker: str,
+        threads: int,
+        resolver: Resolver | None = None,
+    ) -> None:
+        """Args:
+        registry: the app's tasks.
+        queue_of: queue name → queue, for tasks that ask for one.
+        worker: the worker's id, for the job's context.
+        threads: ``def`` tasks at the same time.
+        resolver: the framework's part, if there is one.
+        """
+        self.registry = registry
+        self._queue_of, self._worker, self._resolver = queue_of, worker, resolver
+        self._limiter = CapacityLimiter(threads)
+
+    async def run(self, running: Running, limits: AttemptLimits) -> Outcome:
+        """One attempt, from stored arguments to outcome. Never raises but when the loop itself is cancelled."""
+        job = running.job
+        task = self.registry.find(job.task)
+        if task is None:
+            unknown = UnknownTask(job.task, [known.name for known in self.registry])
+            return Parked(error_info(unknown, "unknown_task"))
+        try:
+            args, kwargs = task.codec.decode_call(job.payload)
+        except UndecodablePayload as error:
+            return Parked(error_info(error, "undecodable"))
+        scope = asyncio.timeout(limits.timeout_s)
+        try:
+            async with scope:
+                value = await self._call(task, running, args, kwargs)
+        except asyncio.CancelledError as error:
+            return _outcome_of_cancellation(error, running, task)
+        except TimeoutError as error:
+            if scope.expired():
+                return timed_out(task, job, int(limits.timeout_s * 1000))
+            return self._failed(error, task, job)
+        except Exception as error:  # noqa: BLE001 - whatever a task raises is its outcome
+            return self._failed(error, task, job)
+        except (SystemExit, KeyboardInterrupt) as error:  # sys.exit() in a task ends the task, not the worker
+            return self._failed(error, task, job)
+        return _succeeded(task, value, limits.max_result_bytes)
+
+    async def _call(
+        self, task: Task[..., Any], running: Running, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
+        if not task.injected:
+            return await self._invoke(task, running, args, kwargs)
+        ctx = self._context(task, running)
+        filled = {name: self._own(kind, ctx, running) for name, kind in task.injected.items() if kind in OWN_KINDS}
+        if len(filled) == len(task.injected):
+            args, kwargs = task.codec.place(args, kwargs, filled)
+            return await self._invoke(task, running, args, kwargs)
+        if self._resolver is None:
+            raise RuntimeError(f"{task.name!r} has parameters that only its web app can fill in; run the app's own worker")
+        async with self._resolver.resolve(task, ctx) as values:
+            args, kwargs = task.codec.place(args, kwargs, {**filled, **values})
+            return await self._invoke(task, running, args, kwargs)
+
+    async def _invoke(
+        self, task: Task[..., Any], running: Running, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
+        if task.is_async:
+            awaitable: Awaitable[object] = task.fn(*args, **kwargs)  # type: ignore[assignment]
+            return await awaitable
+        return await self._in_thread(functools.partial(task.fn, *args, **kwargs), running)
+
+    async def _in_thread(self, call: Callable[[], object], running: Running) -> object:
+        """Run a ``def``. A thread cannot be stopped: at a cancellation it is asked, and waited for."""
+        running.in_thread = True
+        stop = running.stop = running.stop or threading.Event()
+        inner = asyncio.ensure_future(anyio.to_thread.run_sync(call, limiter=self._limiter))
+        cancelled: asyncio.CancelledError | None = None
+        while not inner.done():
+            try:
+                await asyncio.shield(inner)
+            except asyncio.CancelledError as error:
+                if inner.cancelled():
+                    raise
+                cancelled = error
+                stop.set()
+            except BaseException:  # noqa: BLE001 - the thread's own error: raised below, where its result is read
+                break
+        if cancelled is not None:
+            inner.exception()  # what it came to after that is nobody's any more
+            raise cancelled
+        return inner.result()
+
+    def _context(self, task: Task[..., Any], running: Running) -> JobContext:
+        job = running.job
+        running.stop = running.stop or threading.Event()
+        return JobContext(
+            job_id=job.id,
+            task=task.name,
+            queue=job.queue,
+            attempt=job.attempt,
+            failures=job.failures,
+            crashes=job.crashes,
+            max_tries=max_tries_of(task, job),
+            enqueued_at_ms=job.enqueued_at_ms,
+            worker=self._worker,
+            _stop=running.stop,
+        )
+
+    def _own(self, kind: str, ctx: JobContext, running: Running) -> object:
+        if kind == "context":
+            return ctx
+        if kind == "progress":
+            return Progress(functools.partial(_report, running))
+        queue = self._queue_of(running.job.queue)
+        return queue if kind == "queue" else SyncQueue(queue, asyncio.get_running_loop())
+
+    def _failed(self, error: BaseException, task: Task[..., Any], job: ClaimedJob) -> Outcome:
+        data = self._resolver.describe(error) if self._resolver is not None else None
+        return outcome_of_error(error, task, job, data)
+
+
+def max_tries_of(task: Task[..., Any] | None, job: ClaimedJob) -> int:
+    """Attempts of this job that may end in a failure: the call's own option, or the task's policy."""
+    own = job.extra.get("max_tries")
+    if isinstance(own, int):
+        return own
+    return task.policy.max_tries if task is not None else 1
+
+
+def timeout_s_of(task: Task[..., Any] | None, job: ClaimedJob, default_s: float) -> float:
+    """Seconds that one attempt of this job may take."""
+    own = job.extra.get("timeout_ms")
+    if isinstance(own, int):
+        return own / 1000
+    if task is not None and task.policy.timeout_ms is not None:
+        return task.policy.timeout_ms / 1000
+    return default_s
+
+
+async def _report(running: Running, fraction: float, message: str) -> None:
+    """Store progress beside what was noted before (the last error). A superseded attempt's report is dropped."""
+    job = running.job
+    before = job.note
+    note = Note(before.reason, before.type, before.message, before.traceback, before.since_ms, (fraction, message))
+    await running.store.progress(job.id, job.attempt, job.token, encode_note(note))
+
+
+def _outcome_of_cancellation(error: asyncio.CancelledError, running: Running, task: Task[..., Any]) -> Outcome:
+    match running.reason:
+        case StopReason.CANCEL:
+            return Cancelled()
+        case StopReason.SHUTDOWN:
+            return Interrupted()
+        case StopReason.LEASE_LOST:
+            return Superseded()
+        case None:  # nobody asked for it: the task (or a library in it) raised it, and that is a failure
+            return outcome_of_error(error, task, running.job, None)
+
+
+def _succeeded(task: Task[..., Any], value: object, max_result_bytes: int) -> Outcome:
+    try:
+        body = task.codec.encode_result(value)
+    except UnstorableResult as error:
+        return Failed(error_info(error, "unstorable_result"), None)
+    if len(body) > max_result_bytes:
+        why = f"it takes {len(body):,} bytes; the limit is {max_result_bytes:,} (max_payload_bytes)"
+        return Failed(error_info(UnstorableResult(task.name, why), "unstorable_result"), None)
+    return Succeeded(body)
+
+
+def lost_child(reason: str) -> ErrorInfo:
+    """What is stored of a child process that died."""
+    return ErrorInfo("ChildProcessDied", reason, reason="crashed")

@@ -1,0 +1,48 @@
+"""The worker inside a web process: in the app's lifespan, supervised, never touching signals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from arq_web import events
+from arq_web.events import emit
+from arq_web.worker.worker import Worker
+
+RESTART_AFTER_S = 1.0
+
+
+class EmbeddedWorker:
+    """Runs a worker beside the app; one that ends unasked is logged and started again."""
+
+    def __init__(self, make_worker: Callable[[], Worker]) -> None:
+        self._make_worker = make_worker
+        self._worker: Worker | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def is_running(self) -> bool:
+        """True while its worker runs."""
+        return self._task is not None and not self._task.done()
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+        self._task = asyncio.create_task(self._supervise(), name="arq_web.embedded")
+
+    async def stop(self) -> None:
+        """Drain and end: before the app's own resources close."""
+        self._stopping = True
+        if self._worker is not None:
+            self._worker.stop()
+        if self._task is not None:
+            await self._task
+
+    async def _supervise(self) -> None:
+        while not self._stopping:
+            self._worker = self._make_worker()
+            try:
+                await self._worker.run()
+            except Exception as error:  # noqa: BLE001 - the web app lives on, and says so
+                emit(events.HELPER_FAILED, helper="embedded worker", error=repr(error))
+                await asyncio.sleep(RESTART_AFTER_S)

@@ -1,0 +1,184 @@
+"""The renewal thread: keeps the leases of running attempts, with its own connection, whatever the event loop does.
+
+A blocked loop is the commonest reason for a job to run twice elsewhere: so the leases do not depend on it. The thread also
+sees what the loop cannot: that it is blocked (it logs the line), that an attempt does not end at its timeout, that the
+process must end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from arq_web import events
+from arq_web.events import emit
+from arq_web.store import scripts
+from arq_web.store.store import Held, Renewed, WorkerKind
+from arq_web.worker.running import OVERDUE_GRACE_S, Running, RunningTable, StopReason
+
+if TYPE_CHECKING:
+    from arq_web.store.store import Store
+    from arq_web.store.target import RedisTarget
+
+RENEW_EVERY_S = 1.0
+RETRY_EVERY_S = 0.2
+BLOCKED_AFTER_S = 2.0
+EXIT_HUNG = 70
+"""Exit status (EX_SOFTWARE) of a worker whose loop hangs for ever."""
+
+
+class LeaseKeeper:
+    """Renews leases each second while the worker holds any; tells the loop what was lost or is to be cancelled."""
+
+    def __init__(
+        self,
+        table: RunningTable,
+        target: RedisTarget,
+        *,
+        worker: str,
+        kind: WorkerKind,
+        lease_ms: int,
+        deadline_s: float,
+        may_exit: bool,
+    ) -> None:
+        self._table, self._target = table, target
+        self._worker, self._kind, self._lease_ms, self._deadline_s = worker, kind, lease_ms, deadline_s
+        self._may_exit = may_exit
+        self._client: Any = None
+        self._stopping = threading.Event()
+        self._kick = threading.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._loop_seen_at_s = time.monotonic()
+        self._blocked_reported = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin; call on the loop whose attempts are kept."""
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread_id = threading.get_ident()
+        self._loop_seen_at_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="arq_web.leases", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the thread; leases that are still held lapse."""
+        self._stopping.set()
+        self._kick.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, self._deadline_s * 2 + 1)
+        for future in self._waiting:
+            future.cancel()
+
+    async def renewed(self) -> None:
+        """Return once a renewal has passed: after an outage owners renew before anything else is sent."""
+        if not len(self._table) or self._stopping.is_set():
+            return
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        self._kick.set()
+        await future
+
+    def _run(self) -> None:
+        pause_s = RENEW_EVERY_S
+        while not self._stopping.is_set():
+            self._kick.wait(pause_s)
+            self._kick.clear()
+            if self._stopping.is_set():
+                break
+            self._watch_the_loop()
+            pause_s = RENEW_EVERY_S if self._renew_all() else RETRY_EVERY_S
+        self._disconnect()
+
+    def _renew_all(self) -> bool:
+        """Renew every queue's leases; False when Redis did not answer (try again soon)."""
+        try:
+            for last_token, held in self._table.held_by_queue().values():
+                self._renew(held[0].store, last_token, [running for running in held if self._is_alive(running)])
+        except Exception:  # noqa: BLE001 - whatever the client raises: the thread must live, the loop logs the outage
+            self._disconnect()
+            return False
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._tell_waiting)
+        return True
+
+    def _renew(self, store: Store, last_token: str, held: list[Running]) -> None:
+        leases = [Held(running.job.id, running.job.attempt, running.job.token) for running in held]
+        arguments = store.renew_arguments(self._worker, self._kind, self._lease_ms, last_token, leases)
+        for running, code in zip(held, self._evaluate(store.base, arguments), strict=True):
+            if Renewed(code) is not Renewed.KEPT:
+                reason = StopReason.LEASE_LOST if Renewed(code) is Renewed.LOST else StopReason.CANCEL
+                self._loop.call_soon_threadsafe(running.end_early, reason)
+
+    def _evaluate(self, base: bytes, arguments: list[Any]) -> list[int]:
+        if self._client is None:
+            self._client = self._target.make_sync_client(self._deadline_s)
+        script = scripts.RENEW.script
+        try:
+            reply = self._client.execute_command("EVALSHA", script.sha, 1, base, *arguments)
+        except Exception as error:
+            if "NOSCRIPT" not in str(error) and type(error).__name__ != "NoScriptError":
+                raise
+            reply = self._client.execute_command("EVAL", script.text, 1, base, *arguments)
+        return [int(code) for code in reply]
+
+    def _is_alive(self, running: Running) -> bool:
+        """False for an attempt so long past its timeout that its lease must lapse. A thread that still runs keeps it."""
+        overdue_s = running.overdue_s
+        if overdue_s < OVERDUE_GRACE_S or running.is_settling:
+            return True
+        if not running.is_reported_stuck:
+            running.is_reported_stuck = True
+            job = running.job
+            emit(events.ATTEMPT_STUCK, job=job.id, task=job.task, over_s=overdue_s, stack=self._stack_of(running))
+        if self._may_exit and self._loop_silent_s() > OVERDUE_GRACE_S:
+            # The loop has hung through the attempt's whole timeout and more: only an end of the process helps.
+            os._exit(EXIT_HUNG)
+        return running.in_thread
+
+    def _watch_the_loop(self) -> None:
+        silent_s = self._loop_silent_s()
+        if silent_s < BLOCKED_AFTER_S:
+            self._blocked_reported = False
+        elif not self._blocked_reported and len(self._table):
+            self._blocked_reported = True
+            emit(events.LOOP_BLOCKED, blocked_s=silent_s, stack=self._loop_stack())
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop_runs)
+
+    def _loop_silent_s(self) -> float:
+        return time.monotonic() - self._loop_seen_at_s
+
+    def _loop_runs(self) -> None:
+        self._loop_seen_at_s = time.monotonic()
+
+    def _tell_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def _stack_of(self, running: Running) -> str:
+        if running.task is None or self._loop_silent_s() > BLOCKED_AFTER_S:
+            return self._loop_stack()
+        frames = running.task.get_stack()
+        return "".join(traceback.format_list([(f.f_code.co_filename, f.f_lineno, f.f_code.co_name, "") for f in frames]))
+
+    def _loop_stack(self) -> str:
+        frame = sys._current_frames().get(self._loop_thread_id)
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                client.close()
+
+
+OnLost = Callable[[Running], None]

@@ -1,0 +1,358 @@
+"""The worker: its contents page. What it does, in order; each part has a file of its own.
+
+    claimer      takes ready jobs for all free slots at once         (claimer.py)
+    attempts     one asyncio task per job, running the task          (attempt.py → outcome.py)
+    settler      ends attempts in groups, fenced                     (settler.py)
+    leases       a thread that renews what is held                   (leases.py)
+    maintenance  takes back what silent workers held; schedules      (maintenance.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from arq_web import events
+from arq_web.config import Config
+from arq_web.events import emit
+from arq_web.queue import QueueSet
+from arq_web.registry import Registry
+from arq_web.schedule import Schedule
+from arq_web.store.record import ClaimedJob
+from arq_web.store.store import Settled, Settlement, Store, WorkerKind
+from arq_web.worker.attempt import AttemptLimits, AttemptRunner, Resolver, max_tries_of, timeout_s_of
+from arq_web.worker.claimer import Claimer
+from arq_web.worker.clock import ServerClock
+from arq_web.worker.isolation import Isolation
+from arq_web.worker.leases import LeaseKeeper
+from arq_web.worker.maintenance import Reclaimer, Scheduler
+from arq_web.worker.outage import Outage
+from arq_web.worker.outcome import (
+    Cancelled,
+    Crashed,
+    Failed,
+    Interrupted,
+    Outcome,
+    Parked,
+    Snoozed,
+    Succeeded,
+    Superseded,
+    decide,
+)
+from arq_web.worker.running import Running, RunningTable, StopReason
+from arq_web.worker.settler import Settler
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How this one worker works."""
+
+    queues: tuple[str, ...]
+    """In strict order: a later queue is served when the earlier ones are empty."""
+    concurrency: int
+    drain_s: float
+    kind: WorkerKind = WorkerKind.EXTERNAL
+    burst: bool = False
+    app_target: str | None = None
+    """``module:name`` of the app, from which a child process can load it again."""
+    owns_process: bool = False
+    """True for ``app-worker``: it may end the process when the event loop hangs for ever."""
+
+
+@dataclass(slots=True)
+class WorkerCounts:
+    """What the worker did so far."""
+
+    succeeded: int = 0
+    failed: int = 0
+    released: int = 0
+
+
+class Worker:
+    """Runs the jobs of some queues until it is told to stop."""
+
+    def __init__(
+        self,
+        queues: QueueSet,
+        registry: Registry,
+        options: WorkerOptions,
+        *,
+        schedules: Sequence[Schedule] = (),
+        resolver: Resolver | None = None,
+    ) -> None:
+        """Args:
+        queues: the app's queues and connections; the worker closes none of them.
+        registry: the tasks it can run.
+        options: queues, concurrency, ...
+        schedules: recurring jobs that it fires.
+        resolver: the framework's part in an attempt.
+        """
+        self.id = f"{socket.gethostname().replace(' ', '-')}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.options, self.counts = options, WorkerCounts()
+        self._queues, self._registry, self._config = queues, registry, queues.config
+        self._schedules = schedules
+        self._stores = [queues.store(name) for name in options.queues]
+        self._runner = AttemptRunner(
+            registry, queues.queue, worker=self.id, threads=options.concurrency, resolver=resolver
+        )
+        self._isolation = Isolation(registry, queues, worker=self.id, app_target=options.app_target)
+        self._stopping = asyncio.Event()
+        self._drained = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until told to stop (or, in a burst, until nothing is left), then drain. Returns when every attempt ended."""
+        async with self._running_parts() as claimer:
+            self._say_started()
+            await self._claim_until_stopped(claimer)  # from here: no new jobs
+            await self._drain()  # leases are still renewed; leftovers are released
+        emit(
+            events.WORKER_STOPPED,
+            succeeded=self.counts.succeeded,
+            failed=self.counts.failed,
+            released=self.counts.released,
+        )
+
+    def stop(self) -> None:
+        """Begin to stop: no new claims, drain, hand back leftovers. Again: do not wait for running jobs any longer."""
+        if self._stopping.is_set():
+            self._drained.set()
+        self._stopping.set()
+
+    @property
+    def running_count(self) -> int:
+        """Jobs that run now."""
+        return len(self._table)
+
+    @asynccontextmanager
+    async def _running_parts(self) -> AsyncIterator[Claimer]:
+        """Everything that runs beside the claimer; what keeps the drain safe ends last."""
+        config, options = self._config, self.options
+        self._table = RunningTable(options.concurrency)
+        self._clock, self._outage = ServerClock(), Outage()
+        self._leases = self._make_leases(config)
+        self._settler = Settler(self.id, self._leases, self._outage)
+        waiting = self._queues.connections.blocking()
+        claimer = self._claimer = Claimer(
+            self._stores,
+            self._table,
+            waiting,
+            worker=self.id,
+            kind=self.options.kind,
+            lease_ms=int(config.lease_s * 1000),
+            settler=self._settler,
+            leases=self._leases,
+            outage=self._outage,
+            clock=self._clock,
+            on_claimed=self._start_attempts,
+        )
+        self._leases.start()
+        reclaimer = Reclaimer(self._stores, claimer.lease_counts, self._outage, self._clock)
+        helpers = [self._supervised("settler", self._settler.run), self._supervised("reclaimer", reclaimer.run)]
+        helpers += [self._supervised(f"schedule {each.name}", self._scheduler(each).run) for each in self._schedules]
+        try:
+            yield claimer
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            await self._isolation.aclose()
+            await self._leases.stop()  # last: it kept the drain safe
+            await waiting.aclose()
+
+    def _make_leases(self, config: Config) -> LeaseKeeper:
+        return LeaseKeeper(
+            self._table,
+            self._queues.connections.target,
+            worker=self.id,
+            kind=self.options.kind,
+            lease_ms=int(config.lease_s * 1000),
+            deadline_s=config.command_deadline_s,
+            may_exit=self.options.owns_process,
+        )
+
+    async def _claim_until_stopped(self, claimer: Claimer) -> None:
+        claiming = asyncio.create_task(claimer.run(burst=self.options.burst), name="arq_web.claimer")
+        stopping = asyncio.create_task(self._stopping.wait(), name="arq_web.stopping")
+        try:
+            await asyncio.wait((claiming, stopping), return_when=asyncio.FIRST_COMPLETED)
+            claimer.stop()
+            await claiming  # it ends by itself, with no claim left unanswered
+        finally:
+            claiming.cancel()
+            stopping.cancel()
+
+    async def _drain(self) -> None:
+        """Wait for the running attempts, at most the drain time; then interrupt and release them."""
+        if len(self._table):
+            emit(events.WORKER_DRAINING, running=len(self._table), drain_s=self.options.drain_s)
+        await self._wait_for_attempts(0 if self._drained.is_set() else self.options.drain_s)
+        leftovers = self._table.all()
+        if not leftovers:
+            return
+        for running in leftovers:
+            running.end_early(StopReason.SHUTDOWN)
+        await self._wait_for_attempts(2.0, impatient=False)
+        emit(
+            events.WORKER_CUT_SHORT,
+            released=self.counts.released,
+            abandoned=len(self._table),  # threads that nobody can stop: their leases lapse after the process has ended
+        )
+
+    async def _wait_for_attempts(self, limit_s: float, *, impatient: bool = True) -> None:
+        empty = asyncio.create_task(self._table.wait_until_empty())
+        hurry = asyncio.create_task(self._drained.wait())
+        waits = (empty, hurry) if impatient else (empty,)
+        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        empty.cancel()
+        hurry.cancel()
+
+    def _start_attempts(self, store: Store, token: str, jobs: list[ClaimedJob]) -> None:
+        """Take over what a claim brought: nothing may come between the claim's reply and this."""
+        claimed = [Running(job, store, self._timeout_s(job)) for job in jobs]
+        self._table.add_claimed(store.queue, token, claimed)
+        if jobs:
+            self._claimer.lease_counts[store.queue] = max(1, self._claimer.lease_counts.get(store.queue, 0))
+        for running in claimed:
+            if self._stopping.is_set():
+                self._settle(running, Interrupted())
+            else:
+                running.task = asyncio.create_task(self._attempt(running))
+
+    async def _attempt(self, running: Running) -> None:
+        """One attempt, from its start to its settlement."""
+        job = running.job
+        emit(events.JOB_STARTED, job=job.id, task=job.task, attempt=job.attempt)
+        try:
+            if self._isolation.wants(job):
+                outcome = await self._isolation.run(running, self._limits(running))
+            else:
+                outcome = await self._runner.run(running, self._limits(running))
+        except asyncio.CancelledError:  # before the task itself began
+            outcome = Cancelled() if running.reason is StopReason.CANCEL else Interrupted()
+            if running.reason is StopReason.LEASE_LOST:
+                outcome = Superseded()
+        self._settle(running, outcome)
+
+    def _settle(self, running: Running, outcome: Outcome) -> None:
+        running.is_settling = True
+        job, task = running.job, self._registry.find(running.job.task)
+        keep_ms = job.extra.get("keep_ms", job.keep_result_ms)
+        settlement = decide(
+            outcome,
+            job,
+            max_tries=max_tries_of(task, job),
+            keep_result_ms=keep_ms if isinstance(keep_ms, int) else job.keep_result_ms,
+            now_ms=self._clock.now_ms,
+        )
+        if settlement is None:
+            emit(events.LEASE_LOST, job=job.id, task=job.task, attempt=job.attempt)
+            self._table.remove(running)
+            return
+        done = functools.partial(self._settled, running, outcome, settlement)
+        self._settler.put(running.store, settlement, done)
+
+    def _settled(self, running: Running, outcome: Outcome, settlement: Settlement, answer: Settled) -> None:
+        """Redis has acknowledged: the slot is free, the line is logged."""
+        self._table.remove(running)
+        job = running.job
+        if answer is Settled.LOST:
+            emit(events.LEASE_LOST, job=job.id, task=job.task, attempt=job.attempt)
+            return
+        if settlement.outcome == "retry":
+            self._claimer.expect_retry(settlement.ms)
+        if answer is Settled.CANCELLED:
+            emit(events.JOB_CANCELLED, job=job.id, task=job.task, attempt=job.attempt)
+            return
+        self._count(settlement)
+        _report(running, outcome, settlement)
+
+    def _count(self, settlement: Settlement) -> None:
+        match settlement.outcome:
+            case "complete":
+                self.counts.succeeded += 1
+            case "retry" | "bury" | "crash":
+                self.counts.failed += 1
+            case "release":
+                self.counts.released += 1
+            case _:
+                pass
+
+    @staticmethod
+    def _supervised(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        """A helper that goes on for the worker's life: what ends it unasked is logged, and it begins again."""
+
+        async def run() -> None:
+            while True:
+                try:
+                    await work()
+                except Exception as error:  # noqa: BLE001 - whatever it is, the worker must not lose this part
+                    emit(events.HELPER_FAILED, helper=name, error=repr(error))
+                    await asyncio.sleep(1.0)
+
+        return asyncio.create_task(run(), name=f"arq_web.{name}")
+
+    def _scheduler(self, schedule: Schedule) -> Scheduler:
+        queue = self._queues.queue(schedule.call.options.queue or schedule.call.task.policy.queue or self.options.queues[0])
+        return Scheduler(schedule, queue, self._outage, self._clock)
+
+    def _timeout_s(self, job: ClaimedJob) -> float:
+        return timeout_s_of(self._registry.find(job.task), job, self._config.timeout_s)
+
+    def _limits(self, running: Running) -> AttemptLimits:
+        return AttemptLimits(running.timeout_s, self._config.max_payload_bytes)
+
+    def _say_started(self) -> None:
+        emit(
+            events.WORKER_STARTED,
+            worker=self.id,
+            queues=",".join(self.options.queues),
+            concurrency=self.options.concurrency,
+            tasks=len(self._registry),
+            redis=self._queues.connections.target.address,
+        )
+
+
+def _report(running: Running, outcome: Outcome, settlement: Settlement) -> None:
+    """The one line at the end of an attempt."""
+    job, ran_ms = running.job, running.ran_ms
+    facts = {"job": job.id, "task": job.task}
+    match outcome:
+        case Succeeded():
+            emit(events.JOB_SUCCEEDED, **facts, attempt=job.attempt, ran_ms=ran_ms)
+        case Failed(error) if settlement.outcome == "retry":
+            emit(
+                events.JOB_RETRYING,
+                **facts,
+                attempt=job.attempt,
+                failures=job.failures + 1,
+                ran_ms=ran_ms,
+                next_s=settlement.ms / 1000,
+                error=f"{error.type}: {error.message}",
+            )
+        case Failed(error) | Parked(error) if settlement.outcome == "bury":
+            emit(
+                events.JOB_DEAD,
+                **facts,
+                attempt=job.attempt,
+                failures=job.failures + 1,
+                crashes=job.crashes,
+                reason=error.reason,
+                error=f"{error.type}: {error.message}\n{error.traceback}".rstrip(),
+            )
+        case Snoozed(error):
+            emit(events.JOB_SNOOZED, **facts, attempt=job.attempt, next_s=settlement.ms / 1000, error=error.message)
+        case Parked(error):
+            emit(events.JOB_PARKED, **facts, next_s=settlement.ms / 1000, error=error.message)
+        case Interrupted():
+            emit(events.JOB_RELEASED, **facts, attempt=job.attempt)
+        case Crashed(error):
+            emit(events.JOB_CRASHED, **facts, attempt=job.attempt, error=error.message)
+        case _:
+            pass

@@ -1,0 +1,70 @@
+"""What every test may ask for: a Redis server of this test session, a namespace of this test, a client to look with."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+
+import pytest
+import redis as redis_sync
+import redis.asyncio as redis_async
+
+from tests.support.leaks import delete_keys, leaked_keys
+from tests.support.redis_server import NoRedisServer, RedisServer, running_redis
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run async tests on asyncio: redis-py speaks nothing else."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A server of this session; under xdist each worker process has its own. Do not stop it: start another for that."""
+    try:
+        with running_redis() as server:
+            yield server
+    except NoRedisServer as missing:
+        pytest.exit(str(missing), returncode=1)
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    """Where the session's server listens."""
+    return redis_server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """What the keys of this test begin with; unique, so that no test needs to empty the database."""
+    return f"t{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[redis_async.Redis]:
+    """A plain client for a test's own assertions; replies are bytes."""
+    client = redis_async.Redis.from_url(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture(autouse=True)
+def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a key without an owner or an end; a test with no namespace has nothing to leave.
+
+    Autouse, so it is set up first and looks last, when the test's workers and connections are closed.
+    The marker ``leaves_keys`` is for tests that leave garbage on purpose.
+    """
+    if "namespace" not in request.fixturenames:
+        yield
+        return
+    namespace: str = request.getfixturevalue("namespace")
+    url: str = request.getfixturevalue("redis_url")
+    yield
+    with closing(redis_sync.Redis.from_url(url)) as client:
+        leaks = [] if request.node.get_closest_marker("leaves_keys") else leaked_keys(client, namespace)
+        delete_keys(client, namespace)
+    if leaks:
+        pytest.fail("Keys without an owner or an end:\n  " + "\n  ".join(leaks), pytrace=False)

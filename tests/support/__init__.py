@@ -1,0 +1,1 @@
+"""What several test files need: a Redis of one's own, waiting without sleeping, the key-leak check."""

@@ -1,0 +1,132 @@
+"""A TCP proxy in front of Redis that misbehaves on request: what a network does to a connection, on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from tests.support.waiting import wait_until
+
+
+@dataclass(eq=False)
+class Proxy:
+    """Forwards between clients and one server, in the test's own loop.
+
+    ``request_count`` counts the chunks that clients sent: several commands in one write are one chunk.
+    ``delay_s`` holds every reply back for that long.
+    """
+
+    upstream_port: int
+    port: int = 0
+    delay_s: float = 0.0
+    request_count: int = 0
+    connection_count: int = 0
+    _routes: set[_Route] = field(default_factory=set)
+    _is_open: asyncio.Event = field(default_factory=asyncio.Event)
+    _server: asyncio.Server | None = None
+    _fate_of_next_reply: str = "pass"
+
+    @property
+    def url(self) -> str:
+        """The address of database 0 through this proxy."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def black_hole(self) -> None:
+        """Accept connections and bytes, deliver nothing. What was held back arrives after ``heal``, as TCP does."""
+        self._is_open.clear()
+
+    def heal(self) -> None:
+        """Deliver again."""
+        self._is_open.set()
+
+    def cut(self) -> None:
+        """Reset every connection. New ones are accepted."""
+        for route in list(self._routes):
+            route.cut()
+
+    def refuse(self) -> None:
+        """Reset every connection, and refuse new ones until ``accept``."""
+        if self._server is not None:
+            self._server.close()
+        self.cut()
+
+    async def accept(self) -> None:
+        """Take connections, on the same port as before."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def swallow_next_reply(self) -> None:
+        """Deliver nothing more on the connection that is answered next: the server did it, the client never learns."""
+        self._fate_of_next_reply = "swallow"
+
+    def cut_next_reply(self) -> None:
+        """Reset the connection that is answered next, before its reply is delivered."""
+        self._fate_of_next_reply = "cut"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connection_count += 1
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.upstream_port)
+        route = _Route(writer, server_writer)
+        self._routes.add(route)
+        try:
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._forward_requests(reader, server_writer, route))
+                pumps.create_task(self._forward_replies(server_reader, writer, route))
+        except* OSError:
+            pass  # either side went away: so does the other
+        finally:
+            route.cut()
+            self._routes.discard(route)
+
+    async def _forward_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, route: _Route
+    ) -> None:
+        while data := await reader.read(1 << 20):
+            self.request_count += 1
+            await self._is_open.wait()
+            writer.write(data)
+            await writer.drain()
+        route.cut()
+
+    async def _forward_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, route: _Route) -> None:
+        while data := await reader.read(1 << 20):
+            fate, self._fate_of_next_reply = self._fate_of_next_reply, "pass"
+            if fate == "cut":
+                break
+            route.is_deaf |= fate == "swallow"
+            if route.is_deaf:
+                continue
+            await asyncio.sleep(self.delay_s)
+            await self._is_open.wait()
+            writer.write(data)
+            await writer.drain()
+        route.cut()
+
+
+@dataclass(eq=False)
+class _Route:
+    """One client's connection and ours to the server for it."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    is_deaf: bool = False
+
+    def cut(self) -> None:
+        self.client.transport.abort()
+        self.server.transport.abort()
+
+
+@asynccontextmanager
+async def running_proxy(upstream_port: int) -> AsyncGenerator[Proxy]:
+    """Run a proxy in front of the server on ``upstream_port`` of this machine; it begins well-behaved."""
+    proxy = Proxy(upstream_port)
+    proxy.heal()
+    await proxy.accept()
+    try:
+        yield proxy
+    finally:
+        proxy.heal()
+        proxy.refuse()
+        await wait_until(lambda: not proxy._routes, description="the proxy's connections are closed")
