@@ -125,12 +125,14 @@ def main(argument: str) -> int:
     os.chdir("/")
     launch = Launch(**json.loads(argument))
     try:
-        with _sole_server(Path(launch.directory)) as lock_descriptor:
+        # From here on SIGTERM never ends us half-way, with a Redis of which nobody knows.
+        signals = _Signals()
+        with _sole_server(launch) as lock_descriptor:
             Path(launch.socket_path).unlink(missing_ok=True)
             in_memory = launch.kind == "in-memory"
             server = _MemoryServer(launch.socket_path) if in_memory else _RedisServer(launch, lock_descriptor)
             try:
-                _Supervisor(launch, server).run()
+                _Supervisor(launch, server, signals).run()
             finally:
                 server.stop()
                 server.socket_file.remove()
@@ -141,13 +143,14 @@ def main(argument: str) -> int:
 
 
 @contextlib.contextmanager
-def _sole_server(directory: Path) -> Iterator[int]:
+def _sole_server(launch: Launch) -> Iterator[int]:
     """Hold ``server.lock``, having ended whatever held it."""
-    path = directory / "server.lock"
+    path = Path(launch.directory, "server.lock")
     with contextlib.ExitStack() as stack:
         # First a moment's patience: an idle one that has just withdrawn is about to end.
         for number, patience_s in ((None, 0.5), (signal.SIGTERM, STOP_S), (signal.SIGKILL, STOP_S)):
             if number is not None:
+                _ask(launch.socket_path, "SHUTDOWN", timeout_s=1)  # reaches also one whose pid is not noted yet
                 _signal_holders(path, number)
             with contextlib.suppress(TimeoutError):
                 descriptor = stack.enter_context(locked(path, timeout_s=patience_s))
@@ -179,6 +182,25 @@ def _pid_namespace() -> str:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return "host"
+
+
+class _Signals:
+    """Notes that we are asked to stop; ``wait`` ends early for that, and when Redis has died."""
+
+    def __init__(self) -> None:
+        self.stop_asked = False
+        self._reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, self._note)
+
+    def wait(self, timeout_s: float) -> None:
+        if select.select([self._reader], [], [], timeout_s)[0]:
+            os.read(self._reader, 4096)
+
+    def _note(self, number: int, _: object) -> None:
+        self.stop_asked = self.stop_asked or number != signal.SIGCHLD
 
 
 class _SocketFile:
@@ -301,21 +323,20 @@ class _MemoryServer:
 class _Supervisor:
     """Watches one server and decides when it ends."""
 
-    def __init__(self, launch: Launch, server: _RedisServer | _MemoryServer) -> None:
+    def __init__(self, launch: Launch, server: _RedisServer | _MemoryServer, signals: _Signals) -> None:
         self._directory = Path(launch.directory)
         self._idle_s = launch.idle_s
         self._server = server
+        self._signals = signals
         self._state = DevState(launch.kind, launch.socket_path, os.getpid(), server.pid)
-        self._stop_asked = list[int]()
 
     def run(self) -> None:
         """Announce the server and return when it must end; ``dev.json`` is gone then."""
         tick_s = max(0.05, min(1.0, self._idle_s / 5))
-        with _signals(self._stop_asked) as wake, self._announced():
+        with self._announced():
             last_seen, idle_since = self._server.activity(), time.monotonic()
             while not self._must_end():
-                if select.select([wake], [], [], tick_s)[0]:
-                    wake.recv(4096)
+                self._signals.wait(tick_s)
                 connected_count, _ = seen = self._server.activity()
                 if connected_count > 0 or seen != last_seen:
                     last_seen, idle_since = seen, time.monotonic()
@@ -342,7 +363,7 @@ class _Supervisor:
     def _must_end(self) -> bool:
         # Without our dev.json or socket nobody can find us: the directory, or the project around it, was removed.
         is_found = read_state(self._directory) == self._state and self._server.socket_file.is_there()
-        return bool(self._stop_asked) or not self._server.is_running() or not is_found
+        return self._signals.stop_asked or not self._server.is_running() or not is_found
 
     def _end_if_unused(self, seen: tuple[int, int]) -> bool:
         """End unless somebody came since we looked. Under the lock under which they join."""
@@ -355,22 +376,6 @@ class _Supervisor:
                 return True
         except OSError:  # somebody is joining right now: look again at the next tick
             return False
-
-
-@contextlib.contextmanager
-def _signals(stop_asked: list[int]) -> Iterator[socket.socket]:
-    """Give a socket that is readable once we are asked to stop (noted in ``stop_asked``) or Redis has died."""
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    with reader, writer:
-        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _: stop_asked.append(number))
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        try:
-            yield reader
-        finally:
-            signal.set_wakeup_fd(-1)
 
 
 def _report(message: dict[str, object]) -> None:

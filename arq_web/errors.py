@@ -426,8 +426,8 @@ class StoreFull(StoreError):
 
     def __str__(self) -> str:
         return (
-            f"Redis at {self.address} is full: {self.why}. Nothing was enqueued. Raise maxmemory, or let the workers drain "
-            "the queue first."
+            f"Redis at {self.address} is full: {self.why}. Nothing was enqueued. Raise maxmemory, or let the "
+            "workers drain the queue first."
         )
 
 

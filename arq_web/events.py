@@ -1,7 +1,7 @@
 """The names and fields of everything that is logged, in one table; docs/reference/events.md lists them.
 
-A log line is an event name and its fields; text and JSON are formatted from the same fields. Arguments, results and Redis
-URLs are never among them. Level says who must act: INFO nobody, WARNING look today, ERROR act.
+A log line is an event name and its fields; text and JSON are formatted from the same fields. Arguments, results and
+Redis URLs are never among them. Level says who must act: INFO nobody, WARNING look today, ERROR act.
 """
 
 from __future__ import annotations
@@ -33,39 +33,73 @@ def _event(name: str, level: int, area: str, fields: str, meaning: str) -> Event
 _D, _I, _W, _E = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
 JOB_ENQUEUED = _event("job.enqueued", _D, "queue", "job task queue created", "A call was enqueued, or found to exist.")
-JOB_CLAIMED = _event("job.claimed", _D, "worker", "job task queue attempt waited_ms", "A worker took the job under a lease.")
+JOB_CLAIMED = _event(
+    "job.claimed", _D, "worker", "job task queue attempt waited_ms", "A worker took the job under a lease."
+)
 JOB_STARTED = _event("job.started", _D, "worker", "job task attempt", "The attempt begins.")
 JOB_SUCCEEDED = _event("job.succeeded", _I, "worker", "job task attempt ran_ms", "The task returned.")
 JOB_RETRYING = _event(
-    "job.retrying", _I, "worker", "job task attempt failures ran_ms next_s error", "The attempt failed and another follows."
+    "job.retrying",
+    _I,
+    "worker",
+    "job task attempt failures ran_ms next_s error",
+    "The attempt failed and another follows.",
 )
-JOB_SNOOZED = _event("job.snoozed", _I, "worker", "job task attempt next_s error", "The task asked for a later attempt.")
+JOB_SNOOZED = _event(
+    "job.snoozed", _I, "worker", "job task attempt next_s error", "The task asked for a later attempt."
+)
 JOB_PARKED = _event(
-    "job.parked", _W, "worker", "job task next_s error", "No worker here can run it (yet); it is tried again, up to 24 h."
+    "job.parked",
+    _W,
+    "worker",
+    "job task next_s error",
+    "No worker here can run it (yet); it is tried again, up to 24 h.",
 )
-JOB_DEAD = _event("job.dead", _E, "worker", "job task attempt failures crashes reason error", "The job ended without success.")
+JOB_DEAD = _event(
+    "job.dead", _E, "worker", "job task attempt failures crashes reason error", "The job ended without success."
+)
 JOB_CANCELLED = _event("job.cancelled", _I, "worker", "job task attempt", "The job was cancelled.")
 JOB_RELEASED = _event("job.released", _I, "worker", "job task attempt", "Handed back unspent: this worker stops.")
 JOB_RECLAIMED = _event(
-    "job.reclaimed", _W, "worker", "job task crashes worker state", "Its worker is gone; the job is queued again (or dead)."
+    "job.reclaimed",
+    _W,
+    "worker",
+    "job task crashes worker state",
+    "Its worker is gone; the job is queued again (or dead).",
 )
 JOB_CRASHED = _event("job.crashed", _W, "worker", "job task attempt error", "The child process that ran it died.")
-LEASE_LOST = _event("lease.lost", _W, "worker", "job task attempt", "Another worker may run it; this attempt records nothing.")
+LEASE_LOST = _event(
+    "lease.lost", _W, "worker", "job task attempt", "Another worker may run it; this attempt records nothing."
+)
 ATTEMPT_STUCK = _event(
     "attempt.stuck", _E, "worker", "job task over_s stack", "An attempt did not end at its timeout; its lease lapses."
 )
-LOOP_BLOCKED = _event("loop.blocked", _E, "worker", "blocked_s stack", "The event loop does not run; leases are still renewed.")
+LOOP_BLOCKED = _event(
+    "loop.blocked", _E, "worker", "blocked_s stack", "The event loop does not run; leases are still renewed."
+)
 WORKER_STARTED = _event("worker.started", _I, "worker", "worker queues concurrency tasks redis", "A worker is ready.")
-WORKER_DRAINING = _event("worker.draining", _I, "worker", "running drain_s", "No new jobs; waiting for the running ones.")
+WORKER_DRAINING = _event(
+    "worker.draining", _I, "worker", "running drain_s", "No new jobs; waiting for the running ones."
+)
 WORKER_STOPPED = _event("worker.stopped", _I, "worker", "succeeded failed released", "The worker has ended.")
-WORKER_CUT_SHORT = _event("worker.cut_short", _W, "worker", "released abandoned", "The drain time passed before every attempt ended.")
-WORKER_STANDBY = _event("worker.standby", _I, "worker", "queue", "An external worker is alive; the embedded one stands back.")
+WORKER_CUT_SHORT = _event(
+    "worker.cut_short", _W, "worker", "released abandoned", "The drain time passed before every attempt ended."
+)
+WORKER_STANDBY = _event(
+    "worker.standby", _I, "worker", "queue", "An external worker is alive; the embedded one stands back."
+)
 STORE_LOST = _event("store.lost", _W, "store", "redis error", "Redis does not answer; waiting for it.")
 STORE_BACK = _event("store.back", _I, "store", "redis after_s", "Redis answers again.")
 STORE_TROUBLE = _event("store.trouble", _E, "store", "redis error", "Redis answers, but not as it should.")
-QUEUE_UNATTENDED = _event("queue.unattended", _W, "queue", "queue", "Jobs are enqueued, but no worker listens on this queue.")
-HELPER_FAILED = _event("helper.failed", _E, "worker", "helper error", "A part of the worker ended unasked: please report it.")
-SCHEDULE_FIRED = _event("schedule.fired", _I, "worker", "schedule job tick late_ms", "The job of one tick was enqueued.")
+QUEUE_UNATTENDED = _event(
+    "queue.unattended", _W, "queue", "queue", "Jobs are enqueued, but no worker listens on this queue."
+)
+HELPER_FAILED = _event(
+    "helper.failed", _E, "worker", "helper error", "A part of the worker ended unasked: please report it."
+)
+SCHEDULE_FIRED = _event(
+    "schedule.fired", _I, "worker", "schedule job tick late_ms", "The job of one tick was enqueued."
+)
 SCHEDULE_SKIPPED = _event("schedule.skipped", _W, "worker", "schedule tick reason", "A tick passed without a job.")
 DEV_BROKER = _event("dev.broker", _I, "store", "sentence", "Which private Redis serves this development machine.")
 

@@ -46,13 +46,15 @@ class Hub:
         config: Config | None = None,
         app_directory: Path | None = None,
     ) -> None:
-        """Args:
-        url: of Redis; default the environment's REDIS_URL, else (while developing) a private Redis.
-        tasks: tasks, modules of tasks, or dotted names of either.
-        schedules: recurring jobs; their tasks are registered too.
-        queues: the names of the app's queues, in the order in which a worker serves them.
-        config: settings; default from the environment (``ARQ_WEB_...``).
-        app_directory: where the development Redis looks for the project; default the working directory.
+        """Check what was given; nothing is opened.
+
+        Args:
+            url: of Redis; default the environment's REDIS_URL, else (while developing) a private Redis.
+            tasks: tasks, modules of tasks, or dotted names of either.
+            schedules: recurring jobs; their tasks are registered too.
+            queues: the names of the app's queues, in the order in which a worker serves them.
+            config: settings; default from the environment (``ARQ_WEB_...``).
+            app_directory: where the development Redis looks for the project; default the working directory.
 
         Raises:
             InvalidTask, DuplicateTask, InvalidConfig: what was given cannot be.

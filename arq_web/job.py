@@ -15,7 +15,7 @@ class JobState(StrEnum):
     """Where a job is. Written only by the scripts; each line says who moves it on."""
 
     SCHEDULED = "scheduled"
-    """Due later (``delay``, ``at``, a snooze, or parked for want of a task). A claim promotes it when its time has come."""
+    """Due later (``delay``, ``at``, a snooze, or parked for want of a task). A claim promotes it at its time."""
     QUEUED = "queued"
     """Ready. A worker claims it: priority first, then the order of enqueueing."""
     RUNNING = "running"

@@ -62,8 +62,8 @@ def schedule(
         what: a task without arguments, or ``task.call(...)``.
         when: ``cron("0 8 * * *", tz="Europe/Berlin")`` or ``every(timedelta(minutes=5))``.
         name: of the schedule, unique in its queue; default the task's name.
-        misfire: when no process was there at a tick: run ``once`` for all that were missed, ``all`` of them, or ``skip`` them
-            (a tick more than a minute late is skipped).
+        misfire: when no process was there at a tick: run ``once`` for all that were missed, ``all`` of them, or
+            ``skip`` them (a tick more than a minute late is skipped).
         overlap: ``skip`` a tick while the job of an earlier one still lives.
 
     Raises:

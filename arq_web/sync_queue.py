@@ -46,23 +46,26 @@ class SyncQueue:
         Raises:
             InvalidRedisUrl: the URL is not one.
         """
-        with start_blocking_portal() as portal:
-            with portal.wrap_async_context_manager(Queue.connect(url, name, config=config)) as queue:
-                yield cls(queue, portal.call(_running_loop))
+        with (
+            start_blocking_portal() as portal,
+            portal.wrap_async_context_manager(Queue.connect(url, name, config=config)) as queue,
+        ):
+            yield cls(queue, portal.call(_running_loop))
 
     def enqueue(self, task: Enqueueable[P, R], *args: P.args, **kwargs: P.kwargs) -> SyncJob[R]:
         """As ``Queue.enqueue``."""
-        return SyncJob(self._run(self._queue.enqueue(task, *args, **kwargs)), self)
+        return SyncJob(self.run(self._queue.enqueue(task, *args, **kwargs)), self)
 
     def enqueue_many(self, calls: Sequence[Call[R_co]]) -> list[SyncJob[R_co]]:
         """As ``Queue.enqueue_many``."""
-        return [SyncJob(job, self) for job in self._run(self._queue.enqueue_many(calls))]
+        return [SyncJob(job, self) for job in self.run(self._queue.enqueue_many(calls))]
 
     def job(self, job_id: str, task: Enqueueable[..., R_co] | None = None) -> SyncJob[R_co]:
         """As ``Queue.job``."""
         return SyncJob(self._queue.job(job_id, task), self)
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the app's loop and wait for it. RuntimeError on that loop itself."""
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -97,19 +100,19 @@ class SyncJob(Generic[R_co]):
 
     def info(self) -> JobInfo:
         """As ``Job.info``."""
-        return self._queue._run(self._job.info())
+        return self._queue.run(self._job.info())
 
     def status(self) -> JobState:
         """As ``Job.status``."""
-        return self._queue._run(self._job.status())
+        return self._queue.run(self._job.status())
 
     def result(self, timeout: timedelta | float | None = None) -> R_co:
         """As ``Job.result``."""
-        return self._queue._run(self._job.result(timeout))
+        return self._queue.run(self._job.result(timeout))
 
     def cancel(self) -> Literal["cancelled", "requested", "finished"]:
         """As ``Job.cancel``."""
-        return self._queue._run(self._job.cancel())
+        return self._queue.run(self._job.cancel())
 
 
 async def _running_loop() -> asyncio.AbstractEventLoop:

@@ -8,13 +8,14 @@ import re
 import sys
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, cast, get_origin, overload
 
 from arq_web.codec import CallCodec
 from arq_web.context import INJECT
-from arq_web.errors import InvalidJobId, InvalidOption, InvalidTask
+from arq_web.errors import InvalidTask
+from arq_web.options import NO_OPTIONS, PRIORITIES, CallOptions, OnFinished, make_options
 from arq_web.retry import Backoff, RetryDelay, Seconds, to_ms
 
 P = ParamSpec("P")
@@ -23,7 +24,6 @@ R_co = TypeVar("R_co", covariant=True)
 
 _NAME = re.compile(r"[!-~]{1,200}")
 _ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
-PRIORITIES = range(-10, 11)
 
 
 class _Injected:
@@ -50,27 +50,6 @@ class TaskPolicy:
     priority: int = 0
     queue: str | None = None
     run_in: Literal["worker", "process"] = "worker"
-
-
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    """Options of one call; None means: as the task says. Made by ``task.options(...)``."""
-
-    id: str | None = None
-    on_finished: Literal["return", "replace"] = "return"
-    unique: str | None = None
-    delay_ms: int | None = None
-    at_ms: int | None = None
-    expires_in_ms: int | None = None
-    expires_at_ms: int | None = None
-    priority: int | None = None
-    queue: str | None = None
-    timeout_ms: int | None = None
-    max_tries: int | None = None
-    keep_result_ms: int | None = None
-
-
-NO_OPTIONS = CallOptions()
 
 
 class Enqueueable(Generic[P, R_co]):
@@ -136,7 +115,9 @@ class Task(Enqueueable[P, R]):
         _check_function(self.name, fn)
         for each in (self.name, *aliases):
             if not _NAME.fullmatch(each):
-                raise InvalidTask(each, "its name has spaces or unusual characters", "Give it another: @task(name=...).")
+                raise InvalidTask(
+                    each, "its name has spaces or unusual characters", "Give it another: @task(name=...)."
+                )
         self.fn = fn
         self.aliases = tuple(aliases)
         self.policy = policy or TaskPolicy()
@@ -145,7 +126,7 @@ class Task(Enqueueable[P, R]):
         self.codec = CallCodec(fn, task=self.name, skip=self.injected)
         self.task = cast("Task[..., R]", self)
         self.call_options = NO_OPTIONS
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(cast("Callable[..., object]", self), fn)
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -153,8 +134,8 @@ class Task(Enqueueable[P, R]):
     def options(
         self,
         *,
-        id: str | None = None,
-        on_finished: Literal["return", "replace"] = "return",
+        id: str | None = None,  # noqa: A002 - the word that users know
+        on_finished: OnFinished = "return",
         unique: str | None = None,
         delay: Seconds | None = None,
         at: datetime | None = None,
@@ -183,24 +164,19 @@ class Task(Enqueueable[P, R]):
         Raises:
             InvalidOption, InvalidJobId: an option is outside its range.
         """
-        if delay is not None and at is not None:
-            raise InvalidOption("delay", delay, "left out when at= is given: a job has one time")
-        expires_at = expires if isinstance(expires, datetime) else None
-        options = CallOptions(
-            id=_name_or_none(id, "job id"),
+        options = make_options(
+            id=id,
             on_finished=on_finished,
-            unique=_name_or_none(unique, "unique key"),
-            delay_ms=_duration_ms("delay", delay, 0),
-            at_ms=_moment_ms("at", at),
-            expires_in_ms=None if isinstance(expires, datetime) else _duration_ms("expires", expires, 1),
-            expires_at_ms=_moment_ms("expires", expires_at),
+            unique=unique,
+            delay=delay,
+            at=at,
+            expires=expires,
             priority=priority,
-            queue=_name_or_none(queue, "queue name"),
-            timeout_ms=_duration_ms("timeout", timeout, 1),
+            queue=queue,
+            timeout=timeout,
             max_tries=max_tries,
-            keep_result_ms=_duration_ms("keep_result", keep_result, 0),
+            keep_result=keep_result,
         )
-        _check_options(options)
         return BoundTask(cast("Task[..., R]", self), options)
 
 
@@ -211,7 +187,7 @@ class AsyncTask(Task[P, R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself."""
-        return cast(R, await cast("Coroutine[Any, Any, object]", self.fn(*args, **kwargs)))
+        return cast("R", await cast("Coroutine[Any, Any, object]", self.fn(*args, **kwargs)))
 
 
 class SyncTask(Task[P, R]):
@@ -221,7 +197,7 @@ class SyncTask(Task[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself."""
-        return cast(R, self.fn(*args, **kwargs))
+        return cast("R", self.fn(*args, **kwargs))
 
 
 class TaskDecorator:
@@ -231,7 +207,7 @@ class TaskDecorator:
         self._name, self._aliases, self._policy = name, aliases, policy
 
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(self, fn: Callable[P, R]) -> SyncTask[P, R]: ...
     def __call__(self, fn: Callable[..., Any]) -> Any:
@@ -241,7 +217,7 @@ class TaskDecorator:
 
 
 @overload
-def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
 @overload
 def task(fn: Callable[P, R], /) -> SyncTask[P, R]: ...
 @overload
@@ -264,6 +240,7 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     Args:
         fn: the function, ``def`` (runs in a thread) or ``async def``.
+        **options: as follows.
         name: carried by queued jobs; default ``module:qualname``.
         aliases: earlier names, so that a rename orphans no queued job.
         max_tries: attempts that may end in a failure, the first included.
@@ -315,7 +292,7 @@ def make_policy(
 
 
 def default_name(fn: Callable[..., object]) -> str:
-    """``module:qualname``, with the importable name of a module that runs as ``__main__``: web and worker must agree."""
+    """``module:qualname``, with the importable name of a module that runs as ``__main__``: all processes agree."""
     module = getattr(fn, "__module__", None) or "?"
     if module == "__main__":
         main = sys.modules["__main__"]
@@ -356,7 +333,9 @@ def _injected_by_annotation(name: str, fn: Callable[..., object]) -> dict[str, s
     try:
         parameters = inspect.signature(fn, eval_str=True).parameters.values()
     except NameError as error:
-        raise InvalidTask(name, f"an annotation cannot be resolved: {error}", "Import that type at run time.") from error
+        raise InvalidTask(
+            name, f"an annotation cannot be resolved: {error}", "Import that type at run time."
+        ) from error
     except (TypeError, ValueError) as error:
         raise InvalidTask(name, f"it has no readable signature: {error}", "Decorate a def or an async def.") from error
     found: dict[str, str] = {}
@@ -371,40 +350,3 @@ def _injected_by_annotation(name: str, fn: Callable[..., object]) -> dict[str, s
             why = f"parameter {parameter.name!r} is INJECTED, but nothing says by what"
             raise InvalidTask(name, why, "Annotate it with JobContext, Progress or Queue.")
     return found
-
-
-def _name_or_none(value: str | None, what: str) -> str | None:
-    if value is not None and not (isinstance(value, str) and _ID.fullmatch(value)):
-        raise InvalidJobId(value, what)
-    return value
-
-
-def _duration_ms(option: str, value: Seconds | None, minimum_ms: int) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):
-        raise InvalidOption(option, value, "seconds or a timedelta")
-    try:
-        ms = to_ms(value)
-    except (OverflowError, ValueError):
-        raise InvalidOption(option, value, "a finite number of seconds") from None
-    if not minimum_ms <= ms <= 10 * 366 * 86_400_000:
-        raise InvalidOption(option, value, f"between {minimum_ms / 1000:g} seconds and ten years")
-    return ms
-
-
-def _moment_ms(option: str, value: datetime | None) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise InvalidOption(option, value, "an aware datetime, for example datetime.now(UTC) + timedelta(hours=1)")
-    return max(1, int(value.timestamp() * 1000))
-
-
-def _check_options(options: CallOptions) -> None:
-    if options.on_finished not in ("return", "replace"):
-        raise InvalidOption("on_finished", options.on_finished, "'return' or 'replace'")
-    if options.priority is not None and options.priority not in PRIORITIES:
-        raise InvalidOption("priority", options.priority, "between -10 and 10")
-    if options.max_tries is not None and not 1 <= options.max_tries <= 1000:
-        raise InvalidOption("max_tries", options.max_tries, "between 1 and 1000")

@@ -71,12 +71,14 @@ class AttemptRunner:
         threads: int,
         resolver: Resolver | None = None,
     ) -> None:
-        """Args:
-        registry: the app's tasks.
-        queue_of: queue name → queue, for tasks that ask for one.
-        worker: the worker's id, for the job's context.
-        threads: ``def`` tasks at the same time.
-        resolver: the framework's part, if there is one.
+        """Know the tasks; run nothing yet.
+
+        Args:
+            registry: the app's tasks.
+            queue_of: queue name → queue, for tasks that ask for one.
+            worker: the worker's id, for the job's context.
+            threads: ``def`` tasks at the same time.
+            resolver: the framework's part, if there is one.
         """
         self.registry = registry
         self._queue_of, self._worker, self._resolver = queue_of, worker, resolver
@@ -120,7 +122,9 @@ class AttemptRunner:
             args, kwargs = task.codec.place(args, kwargs, filled)
             return await self._invoke(task, running, args, kwargs)
         if self._resolver is None:
-            raise RuntimeError(f"{task.name!r} has parameters that only its web app can fill in; run the app's own worker")
+            raise RuntimeError(
+                f"{task.name!r} has parameters that only its web app can fill in; run the app's own worker"
+            )
         async with self._resolver.resolve(task, ctx) as values:
             args, kwargs = task.codec.place(args, kwargs, {**filled, **values})
             return await self._invoke(task, running, args, kwargs)

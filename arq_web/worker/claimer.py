@@ -80,7 +80,7 @@ class Claimer:
                 ready_left += reply.ready_count
                 if got >= wanted:
                     break
-            if got >= wanted or ready_left and not self._is_standby:
+            if got >= wanted or (ready_left and not self._is_standby):
                 continue
             if burst and not got and not len(self._table) and time.monotonic() >= self._pending_retry_until_s:
                 return

@@ -1,7 +1,7 @@
 """The renewal thread: keeps the leases of running attempts, with its own connection, whatever the event loop does.
 
-A blocked loop is the commonest reason for a job to run twice elsewhere: so the leases do not depend on it. The thread also
-sees what the loop cannot: that it is blocked (it logs the line), that an attempt does not end at its timeout, that the
+A blocked loop is the commonest reason for a job to run twice elsewhere: so the leases do not depend on it. The thread
+also sees what the loop cannot: that it is blocked (it logs the line), that an attempt does not end at its timeout, that the
 process must end.
 """
 
@@ -129,7 +129,7 @@ class LeaseKeeper:
         return [int(code) for code in reply]
 
     def _is_alive(self, running: Running) -> bool:
-        """False for an attempt so long past its timeout that its lease must lapse. A thread that still runs keeps it."""
+        """False for an attempt so long past its timeout that its lease must lapse; a running thread keeps it."""
         overdue_s = running.overdue_s
         if overdue_s < OVERDUE_GRACE_S or running.is_settling:
             return True
@@ -168,10 +168,12 @@ class LeaseKeeper:
         if running.task is None or self._loop_silent_s() > BLOCKED_AFTER_S:
             return self._loop_stack()
         frames = running.task.get_stack()
-        return "".join(traceback.format_list([(f.f_code.co_filename, f.f_lineno, f.f_code.co_name, "") for f in frames]))
+        return "".join(
+            traceback.format_list([(f.f_code.co_filename, f.f_lineno, f.f_code.co_name, "") for f in frames])
+        )
 
     def _loop_stack(self) -> str:
-        frame = sys._current_frames().get(self._loop_thread_id)
+        frame = sys._current_frames().get(self._loop_thread_id)  # noqa: SLF001 - the documented way
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
     def _disconnect(self) -> None:

@@ -25,7 +25,9 @@ SKIP_LATE_MS = 60_000
 class Reclaimer:
     """Looks each second for leases that have passed, in the queues that have any lease at all."""
 
-    def __init__(self, stores: Sequence[Store], lease_counts: dict[str, int], outage: Outage, clock: ServerClock) -> None:
+    def __init__(
+        self, stores: Sequence[Store], lease_counts: dict[str, int], outage: Outage, clock: ServerClock
+    ) -> None:
         self._stores, self._lease_counts = stores, lease_counts
         self._outage, self._clock = outage, clock
 
@@ -55,9 +57,7 @@ class Reclaimer:
     def _report(jobs: Sequence[Reclaimed]) -> None:
         for job in jobs:
             state = STATE_WORDS.get(job.state, job.state)
-            emit(
-                events.JOB_RECLAIMED, job=job.id, task=job.task, crashes=job.crashes, worker=job.worker, state=state
-            )
+            emit(events.JOB_RECLAIMED, job=job.id, task=job.task, crashes=job.crashes, worker=job.worker, state=state)
 
 
 class Scheduler:
@@ -112,7 +112,13 @@ class Scheduler:
                 elif reply.job_id != f"cron:{name}:{tick_ms}":
                     emit(events.SCHEDULE_SKIPPED, schedule=name, tick=tick_ms, reason=f"job {reply.job_id} still lives")
                 else:
-                    emit(events.SCHEDULE_FIRED, schedule=name, job=reply.job_id, tick=tick_ms, late_ms=reply.now_ms - tick_ms)
+                    emit(
+                        events.SCHEDULE_FIRED,
+                        schedule=name,
+                        job=reply.job_id,
+                        tick=tick_ms,
+                        late_ms=reply.now_ms - tick_ms,
+                    )
                 return reply.tick_ms
             case "moved" | "early":
                 return reply.tick_ms

@@ -34,7 +34,7 @@ class Outage:
             emit(event, redis=error.address, error=str(error))
         delay_s = min(LONGEST_S, FIRST_S * 2 ** min(self._tries, 10))
         self._tries += 1
-        await asyncio.sleep(delay_s * random.uniform(0.8, 1.2))
+        await asyncio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
 
     def over(self) -> None:
         """Note that a command passed."""

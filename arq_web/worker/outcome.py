@@ -98,7 +98,9 @@ def decide(outcome: Outcome, job: ClaimedJob, *, max_tries: int, keep_result_ms:
             assert_never(outcome)
 
 
-def outcome_of_error(error: BaseException, task: Task[..., Any], job: ClaimedJob, data: dict[str, object] | None) -> Outcome:
+def outcome_of_error(
+    error: BaseException, task: Task[..., Any], job: ClaimedJob, data: dict[str, object] | None
+) -> Outcome:
     """What an exception of the task means, by its own word (Retry, Snooze, DoNotRetry) or by the task's policy."""
     if isinstance(error, Snooze):
         return Snoozed(error_info(error, "snooze"), max(0, to_ms(error.delay)))
@@ -119,7 +121,11 @@ def timed_out(task: Task[..., Any], job: ClaimedJob, timeout_ms: int) -> Failed:
 def error_info(error: BaseException, reason: str, data: dict[str, object] | None = None) -> ErrorInfo:
     """Type, message and traceback as they are stored: cut where they are long, never failing themselves."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "arq_web.errors") else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__
+        if kind.__module__ in ("builtins", "arq_web.errors")
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
     try:
         message = str(error)
     except Exception as broken:  # noqa: BLE001 - somebody's __str__ raises: the job must still be settled
@@ -142,7 +148,9 @@ def _park(job: ClaimedJob, error: ErrorInfo, now_ms: int) -> Settlement:
     """Due again after 1 s … 60 s, growing with the time that it is parked already; dead after a day."""
     parked_before = job.note.since_ms if job.note.reason == error.reason else 0
     since_ms = parked_before or now_ms
-    note = Note(reason=error.reason, type=error.type, message=error.message, traceback=error.traceback, since_ms=since_ms)
+    note = Note(
+        reason=error.reason, type=error.type, message=error.message, traceback=error.traceback, since_ms=since_ms
+    )
     if now_ms - since_ms >= PARK_GIVE_UP_MS:
         return _settle(job, "bury", 0, encode_note(note))
     delay_ms = min(PARK_LONGEST_MS, max(PARK_FIRST_MS, now_ms - since_ms))

@@ -81,7 +81,7 @@ class Settler:
             return
 
     async def _settle_singly(self, group: list[_Entry], error: StoreCorrupt) -> None:
-        """One entry broke the script: the others must not suffer. The broken one's lease lapses, and it is reclaimed."""
+        """One entry broke the script: the others must not suffer. The broken one's lease lapses: it is reclaimed."""
         if len(group) == 1:
             emit(events.STORE_TROUBLE, redis=error.address, error=str(error))
             group[0].done(Settled.LOST)

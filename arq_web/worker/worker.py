@@ -1,10 +1,10 @@
 """The worker: its contents page. What it does, in order; each part has a file of its own.
 
-    claimer      takes ready jobs for all free slots at once         (claimer.py)
-    attempts     one asyncio task per job, running the task          (attempt.py → outcome.py)
-    settler      ends attempts in groups, fenced                     (settler.py)
-    leases       a thread that renews what is held                   (leases.py)
-    maintenance  takes back what silent workers held; schedules      (maintenance.py)
+claimer      takes ready jobs for all free slots at once         (claimer.py)
+attempts     one asyncio task per job, running the task          (attempt.py → outcome.py)
+settler      ends attempts in groups, fenced                     (settler.py)
+leases       a thread that renews what is held                   (leases.py)
+maintenance  takes back what silent workers held; schedules      (maintenance.py)
 """
 
 from __future__ import annotations
@@ -87,12 +87,14 @@ class Worker:
         schedules: Sequence[Schedule] = (),
         resolver: Resolver | None = None,
     ) -> None:
-        """Args:
-        queues: the app's queues and connections; the worker closes none of them.
-        registry: the tasks it can run.
-        options: queues, concurrency, ...
-        schedules: recurring jobs that it fires.
-        resolver: the framework's part in an attempt.
+        """Know what to do; begin nothing yet.
+
+        Args:
+            queues: the app's queues and connections; the worker closes none of them.
+            registry: the tasks it can run.
+            options: queues, concurrency, ...
+            schedules: recurring jobs that it fires.
+            resolver: the framework's part in an attempt.
         """
         self.id = f"{socket.gethostname().replace(' ', '-')}:{os.getpid()}:{secrets.token_hex(4)}"
         self.options, self.counts = options, WorkerCounts()
@@ -107,7 +109,7 @@ class Worker:
         self._drained = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until told to stop (or, in a burst, until nothing is left), then drain. Returns when every attempt ended."""
+        """Work until told to stop (in a burst: until nothing is left), then drain. Returns when every attempt ended."""
         async with self._running_parts() as claimer:
             self._say_started()
             await self._claim_until_stopped(claimer)  # from here: no new jobs
@@ -299,7 +301,9 @@ class Worker:
         return asyncio.create_task(run(), name=f"arq_web.{name}")
 
     def _scheduler(self, schedule: Schedule) -> Scheduler:
-        queue = self._queues.queue(schedule.call.options.queue or schedule.call.task.policy.queue or self.options.queues[0])
+        queue = self._queues.queue(
+            schedule.call.options.queue or schedule.call.task.policy.queue or self.options.queues[0]
+        )
         return Scheduler(schedule, queue, self._outage, self._clock)
 
     def _timeout_s(self, job: ClaimedJob) -> float:

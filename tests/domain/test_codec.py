@@ -34,7 +34,7 @@ from arq_web.errors import (
     UndecodableResult,
     UnstorableResult,
 )
-from arq_web.fidelity import difference
+from arq_web.codec.fidelity import difference
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ID = UUID("12345678-1234-5678-1234-567812345678")

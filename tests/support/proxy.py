@@ -26,7 +26,7 @@ class Proxy:
     _routes: set[_Route] = field(default_factory=set)
     _is_open: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
-    _fate_of_next_reply: str = "pass"
+    _fates: list[tuple[bytes, str]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -57,13 +57,16 @@ class Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    def swallow_next_reply(self) -> None:
-        """Deliver nothing more on the connection that is answered next: the server did it, the client never learns."""
-        self._fate_of_next_reply = "swallow"
+    def swallow_reply_to(self, word: bytes, *, times: int = 1) -> None:
+        """After a request with ``word`` in it, deliver nothing more on its connection: the client never learns.
 
-    def cut_next_reply(self) -> None:
-        """Reset the connection that is answered next, before its reply is delivered."""
-        self._fate_of_next_reply = "cut"
+        The server gets the request, and runs it.
+        """
+        self._fates += [(word, "swallow")] * times
+
+    def cut_reply_to(self, word: bytes, *, times: int = 1) -> None:
+        """Reset the connection of a request with ``word`` in it when its reply comes, before it is delivered."""
+        self._fates += [(word, "cut")] * times
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connection_count += 1
@@ -85,6 +88,8 @@ class Proxy:
     ) -> None:
         while data := await reader.read(1 << 20):
             self.request_count += 1
+            if self._fates and self._fates[0][0] in data:
+                route.fate = self._fates.pop(0)[1]
             await self._is_open.wait()
             writer.write(data)
             await writer.drain()
@@ -92,11 +97,9 @@ class Proxy:
 
     async def _forward_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, route: _Route) -> None:
         while data := await reader.read(1 << 20):
-            fate, self._fate_of_next_reply = self._fate_of_next_reply, "pass"
-            if fate == "cut":
+            if route.fate == "cut":
                 break
-            route.is_deaf |= fate == "swallow"
-            if route.is_deaf:
+            if route.fate == "swallow":
                 continue
             await asyncio.sleep(self.delay_s)
             await self._is_open.wait()
@@ -111,7 +114,7 @@ class _Route:
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
-    is_deaf: bool = False
+    fate: str = "pass"
 
     def cut(self) -> None:
         self.client.transport.abort()

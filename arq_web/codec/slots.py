@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from arq_web.fidelity import PLAIN, difference, fits, short
-from arq_web.tagged import Untaggable, from_tagged, to_tagged
-from arq_web.typed import ENCODER, FULL_ENCODER, from_json, has_json_form, is_plain
+from arq_web.codec.fidelity import PLAIN, difference, fits, short
+from arq_web.codec.tagged import Untaggable, from_tagged, to_tagged
+from arq_web.codec.typed import ENCODER, FULL_ENCODER, from_json, has_json_form, is_plain
 
 MARK = "$"  # ends the name of a value that is in the self-describing form; no parameter's name can
 _UNSET = msgspec.UNSET

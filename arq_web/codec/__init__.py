@@ -5,7 +5,7 @@ A payload is one JSON object, parameter name → value, as one would write it by
     send_welcome(42, email="a@b.c")         {"user_id":42,"email":"a@b.c"}
 
 Defaults are not filled in: those of the worker's version apply. ``*args`` stand under ``"*"``, ``**kwargs`` under
-``"**"``. A name followed by ``$`` says that its value is in the self-describing form (:mod:`arq_web.tagged`): always
+``"**"``. A name followed by ``$`` says that its value is in the self-describing form (``tagged.py``): always
 for a parameter whose annotation JSON cannot follow (none, ``Any``, ``UUID | str``), and for the single values that
 would not arrive as they were sent otherwise (nan, a datetime in a ``ZoneInfo``, an int for a float). A result is
 ``{"r": value}`` or ``{"r$": value}``.
@@ -23,6 +23,9 @@ from typing import Any
 
 import msgspec
 
+from arq_web.codec.slots import MARK, Failure, Record, Slot, make_slot, words, write
+from arq_web.codec.tagged import from_tagged
+from arq_web.codec.typed import ENCODER, decode_json, encode_json, refused_types
 from arq_web.errors import (
     InvalidArguments,
     InvalidTask,
@@ -31,9 +34,6 @@ from arq_web.errors import (
     UndecodableResult,
     UnstorableResult,
 )
-from arq_web.slots import MARK, Failure, Record, Slot, make_slot, words, write
-from arq_web.tagged import from_tagged
-from arq_web.typed import ENCODER, decode_json, encode_json, refused_types
 
 __all__ = ["CallCodec", "decode_json", "encode_json", "refused_types", "result_json"]
 
