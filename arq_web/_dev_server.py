@@ -5,8 +5,8 @@ server to start), so that it is up quickly and no module in the user's directory
 
 Three file locks, all of the kernel, so that none outlives its holder:
 
-- ``lock`` is held for moments: to join, to start, to end by idling. Who joins under it is not given a server
-  that is about to go.
+- ``lock`` is held for moments: to join, to start (by both processes, so that a starter that is interrupted does not
+  let in a second one), to end by idling. Who joins under it is not given a server that is about to go.
 - ``server.lock`` is held as long as the server lives, by this process *and* by the Redis it started. So there
   is one server for each directory, also when this process was killed and left its Redis behind: two servers
   would write one append-only file. Only its holder writes or removes ``dev.json``.
@@ -54,13 +54,14 @@ class DevState:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What the supervisor is told: where, which server, and for how long without clients."""
+    """What the supervisor is told: where, which server, how long without clients, and the starter's ``lock``."""
 
     directory: str
     socket_path: str
     kind: Kind
     executable: str
     idle_s: float
+    lock_descriptor: int
 
 
 class StartFailed(Exception):
@@ -80,10 +81,8 @@ def is_watched(directory: Path) -> bool:
     try:
         with locked(directory / "dev.json", timeout_s=0, create=False):
             return False
-    except TimeoutError:
-        return True
-    except FileNotFoundError:
-        return False
+    except OSError as error:
+        return isinstance(error, TimeoutError)
 
 
 def answers(socket_path: str, *, timeout_s: float) -> bool:
@@ -127,10 +126,9 @@ def main(argument: str) -> int:
     try:
         # From here on SIGTERM never ends us half-way, with a Redis of which nobody knows.
         signals = _Signals()
-        with _sole_server(launch) as lock_descriptor:
+        with _sole_server(launch) as descriptor:
             Path(launch.socket_path).unlink(missing_ok=True)
-            in_memory = launch.kind == "in-memory"
-            server = _MemoryServer(launch.socket_path) if in_memory else _RedisServer(launch, lock_descriptor)
+            server = _MemoryServer(launch) if launch.kind == "in-memory" else _RedisServer(launch, descriptor)
             try:
                 _Supervisor(launch, server, signals).run()
             finally:
@@ -147,7 +145,7 @@ def _sole_server(launch: Launch) -> Iterator[int]:
     """Hold ``server.lock``, having ended whatever held it."""
     path = Path(launch.directory, "server.lock")
     with contextlib.ExitStack() as stack:
-        # First a moment's patience: an idle one that has just withdrawn is about to end.
+        # First a moment's patience: one that has just withdrawn is about to end.
         for number, patience_s in ((None, 0.5), (signal.SIGTERM, STOP_S), (signal.SIGKILL, STOP_S)):
             if number is not None:
                 _ask(launch.socket_path, "SHUTDOWN", timeout_s=1)  # reaches also one whose pid is not noted yet
@@ -178,10 +176,9 @@ def _write_holders(descriptor: int, *pids: int) -> None:
 
 def _pid_namespace() -> str:
     """Say where our pids mean something: a project may be mounted into a container, where they are others'."""
-    try:
+    with contextlib.suppress(OSError):
         return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return "host"
+    return "host"
 
 
 class _Signals:
@@ -223,20 +220,20 @@ class _SocketFile:
 class _RedisServer:
     """A Redis or Valkey of our own, with an append-only file."""
 
-    def __init__(self, launch: Launch, lock_descriptor: int) -> None:
-        self._socket_path = launch.socket_path
+    def __init__(self, launch: Launch, server_lock: int) -> None:
         self._asked_count = 0
+        self._socket_path = launch.socket_path
         # Each kind has its own data: Redis 6 overlooks what 7 wrote, and none reads a newer one's file.
         (data := Path(launch.directory, f"data-{launch.kind}")).mkdir(mode=0o700, exist_ok=True)
         options = "--port 0 --unixsocketperm 700 --appendonly yes --appendfsync everysec --maxmemory-policy noeviction"
         places = ["--unixsocket", launch.socket_path, "--dir", str(data)]
         command = [launch.executable, *options.split(), "--save", "", "--daemonize", "no", *places]
         self._process = subprocess.Popen(  # noqa: S603 -- the executable is the one dev_broker found
-            command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), pass_fds=[lock_descriptor]
+            command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), pass_fds=[server_lock]
         )
         self.pid = self._process.pid
-        _write_holders(lock_descriptor, os.getpid(), self.pid)
-        self._wait_until_up(launch)
+        _write_holders(server_lock, os.getpid(), self.pid)
+        self._wait_until_up(launch.executable)
         self.socket_file = _SocketFile(launch.socket_path)
 
     def is_running(self) -> bool:
@@ -262,13 +259,13 @@ class _RedisServer:
             self._process.kill()
             self._process.wait()
 
-    def _wait_until_up(self, launch: Launch) -> None:
+    def _wait_until_up(self, executable: str) -> None:
         deadline = time.monotonic() + START_S
-        while not answers(launch.socket_path, timeout_s=1):
+        while not answers(self._socket_path, timeout_s=1):
             if not self.is_running() or time.monotonic() >= deadline:
                 self._process.kill()
                 self._process.wait()
-                raise StartFailed(f"{launch.executable} ended at once, or did not answer for {START_S:g} s")
+                raise StartFailed(f"{executable} ended at once, or did not answer for {START_S:g} s")
             time.sleep(0.01)
 
 
@@ -279,11 +276,10 @@ class _MemoryServer:
     could read and write the jobs.
     """
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, launch: Launch) -> None:
         self.pid = os.getpid()
-        self._received_count = 0
-        self._server = self._listen(socket_path)
-        self.socket_file = _SocketFile(socket_path)
+        self._server = self._listen(launch.socket_path)
+        self.socket_file = _SocketFile(launch.socket_path)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def is_running(self) -> bool:
@@ -291,7 +287,7 @@ class _MemoryServer:
 
     def activity(self) -> tuple[int, int]:
         """Count the clients now connected and all that ever were."""
-        return len(self._server.clients), self._received_count
+        return len(self._server.clients), self._server.received_count
 
     def stop(self) -> None:
         """Take no more connections; what is stored ends with this process."""
@@ -301,19 +297,18 @@ class _MemoryServer:
     def _listen(self, socket_path: str) -> Any:
         from fakeredis import TcpFakeServer  # noqa: PLC0415 -- only where no real server was found
 
-        outer = self
-
         class UnixFakeServer(TcpFakeServer):
             address_family = socket.AF_UNIX
+            received_count = 0
 
             def server_bind(self) -> None:
                 self.socket.bind(socket_path)
 
             def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
                 connection, _ = super().get_request()
-                outer._received_count += 1
+                self.received_count += 1
                 # fakeredis tells its clients apart by their address; on a unix socket all have the same, ''.
-                return connection, ("unix", outer._received_count)
+                return connection, ("unix", self.received_count)
 
         server = UnixFakeServer(socket_path)  # type: ignore[arg-type, unused-ignore]
         server.daemon_threads = True
@@ -324,15 +319,15 @@ class _Supervisor:
     """Watches one server and decides when it ends."""
 
     def __init__(self, launch: Launch, server: _RedisServer | _MemoryServer, signals: _Signals) -> None:
+        self._launch = launch
         self._directory = Path(launch.directory)
-        self._idle_s = launch.idle_s
         self._server = server
         self._signals = signals
         self._state = DevState(launch.kind, launch.socket_path, os.getpid(), server.pid)
 
     def run(self) -> None:
         """Announce the server and return when it must end; ``dev.json`` is gone then."""
-        tick_s = max(0.05, min(1.0, self._idle_s / 5))
+        tick_s = max(0.05, min(1.0, self._launch.idle_s / 5))
         with self._announced():
             last_seen, idle_since = self._server.activity(), time.monotonic()
             while not self._must_end():
@@ -340,7 +335,7 @@ class _Supervisor:
                 connected_count, _ = seen = self._server.activity()
                 if connected_count > 0 or seen != last_seen:
                     last_seen, idle_since = seen, time.monotonic()
-                elif time.monotonic() - idle_since >= self._idle_s and self._end_if_unused(seen):
+                elif time.monotonic() - idle_since >= self._launch.idle_s and self._end_if_unused(seen):
                     return
 
     @contextlib.contextmanager
@@ -351,6 +346,7 @@ class _Supervisor:
             os.write(descriptor, json.dumps(asdict(self._state)).encode())
             draft.rename(self._directory / "dev.json")
             _report({"ready": True})
+            os.close(self._launch.lock_descriptor)
             try:
                 yield
             finally:
@@ -382,9 +378,7 @@ def _report(message: dict[str, object]) -> None:
     """Answer the process that waits at the other end of stdout, and close it."""
     with contextlib.suppress(OSError):  # it may have been interrupted; the next one will find us by dev.json
         os.write(1, json.dumps(message).encode())
-    devnull = os.open(os.devnull, os.O_RDWR)
-    os.dup2(devnull, 1)
-    os.close(devnull)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _ask(socket_path: str, command: str, *, timeout_s: float) -> bytes:

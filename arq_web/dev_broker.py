@@ -102,8 +102,8 @@ def dev_broker(app_directory: Path | None = None) -> DevBroker:
     try:
         _make_private(directory)
         _ignore_in_git(directory)
-        with locked(directory / "lock", timeout_s=WAIT_S):
-            state = _running(directory) or _start(directory, deadline)
+        with locked(directory / "lock", timeout_s=WAIT_S) as descriptor:
+            state = _running(directory) or _start(directory, descriptor, deadline)
     except TimeoutError:
         raise _failed(directory, f"another process has been starting it for {WAIT_S:g} s") from None
     except OSError as error:
@@ -168,17 +168,22 @@ def _running(directory: Path) -> DevState | None:
     return None
 
 
-def _start(directory: Path, deadline: float) -> DevState:
+def _start(directory: Path, lock_descriptor: int, deadline: float) -> DevState:
     kind, executable = _choose_server()
     idle_s = _idle_s(IDLE_IN_MEMORY_S if kind == "in-memory" else IDLE_S)
-    launch = Launch(str(directory), _socket_path(directory), kind, executable, idle_s)
+    launch = Launch(str(directory), _socket_path(directory), kind, executable, idle_s, lock_descriptor)
     # By path and with -P: arq_web/ must not be on its sys.path (queue.py would hide the standard library's), nor the
     # user's directory, whatever modules that has.
     command = [sys.executable, "-P", _dev_server.__file__, json.dumps(asdict(launch))]
     with (
         _open_log(directory / "log") as log,
         subprocess.Popen(  # noqa: S603 -- our own file
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[lock_descriptor],
         ) as launcher,
     ):
         try:

@@ -97,8 +97,7 @@ class NoRedisUrl(ConfigError):
     def __str__(self) -> str:
         return (
             f"No Redis URL, and no private development Redis here: {self.why}. "
-            "Set REDIS_URL (for example REDIS_URL=redis://localhost:6379/0) or pass url= to ArqWeb; "
-            "on a development machine, ARQ_WEB_DEV=1 starts a private Redis."
+            "Set REDIS_URL (for example REDIS_URL=redis://localhost:6379/0) or pass url= to ArqWeb."
         )
 
 

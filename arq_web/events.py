@@ -7,7 +7,7 @@ Redis URLs are never among them. Level says who must act: INFO nobody, WARNING l
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,10 @@ class Event:
     area: str
     fields: tuple[str, ...]
     meaning: str
+    allowed: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "allowed", frozenset(self.fields))
 
 
 _EVENTS: dict[str, Event] = {}
@@ -114,9 +118,8 @@ def emit(event: Event, /, **fields: object) -> None:
     logger = logging.getLogger(f"arq_web.{event.area}")
     if not logger.isEnabledFor(event.level):
         return
-    unknown = fields.keys() - set(event.fields)
-    if unknown:
-        raise KeyError(f"event {event.name!r} declares no field {sorted(unknown)}")
+    if not event.allowed >= fields.keys():
+        raise KeyError(f"event {event.name!r} declares no field {sorted(fields.keys() - event.allowed)}")
     logger.log(event.level, "%s", _Line(event, fields), extra={"event": event.name, "fields": fields})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -71,6 +71,8 @@ class Hub:
         self.queue_names = tuple(dict.fromkeys(queues)) or (DEFAULT_QUEUE,)
         self.resolver: Resolver | None = None
         self.embedded: EmbeddedWorker | None = None
+        self.on_first_use: list[Callable[[], None]] = []
+        """What ``collect`` calls: a plugin adds the tasks of its app's routes, which may come later than itself."""
         self._url, self._app_directory = url, app_directory
         self._queues: QueueSet | None = None
 
@@ -82,6 +84,7 @@ class Hub:
             NoRedisUrl, InvalidRedisUrl, DevBrokerFailed: there is none to use.
         """
         if self._queues is None:
+            self.collect()
             target = RedisTarget.from_url(self._find_url())
             connections = Connections(target, deadline_s=self.config.command_deadline_s)
             self._queues = QueueSet(connections, self.config, registry=self.registry, names=self.queue_names)
@@ -94,6 +97,15 @@ class Hub:
     def add_task(self, task: Task[..., Any]) -> None:
         """Register a task (a route's). Raises DuplicateTask."""
         self.registry.add(task)
+
+    def collect(self) -> None:
+        """Let the plugin look at the app's routes: at start-up, and before the first use of queues or a worker.
+
+        Raises:
+            InvalidRoute, DuplicateTask: a route cannot be.
+        """
+        for look in self.on_first_use:
+            look()
 
     def worker(
         self,
@@ -110,6 +122,7 @@ class Hub:
         Raises:
             InvalidOption: a queue is not declared.
         """
+        self.collect()
         names = tuple(queues or self.queue_names)
         for name in names:
             self.queue(name)
@@ -129,7 +142,9 @@ class Hub:
 
         Raises:
             NoRedisUrl, InvalidRedisUrl, DevBrokerFailed: there is no Redis to use.
+            InvalidRoute, DuplicateTask: a route cannot be.
         """
+        self.collect()
         await asyncio.to_thread(lambda: self.queues)  # a private Redis may take a second to start
         if role() == "web" and (kind := self._embedded_kind()) is not None:
             self.embedded = EmbeddedWorker(lambda: self._embedded_worker(kind))

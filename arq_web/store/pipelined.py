@@ -51,6 +51,7 @@ class Connection:
         self._link: Link | None = None
         self._opener: asyncio.Task[None] | None = None
         self._unsent: list[_Command] = []
+        self._unsent_bytes = 0
         self._in_flight: deque[_Command] = deque()
         self._is_flush_due = False
         self._is_closed = False
@@ -74,8 +75,8 @@ class Connection:
             StoreFull: Redis is out of memory.
             StoreCorrupt: a key is of the wrong type, or a script failed.
         """
-        while self._link is not None and self._link.is_paused:
-            # Redis does not read: more commands would only pile up in memory.
+        while self._link is not None and (self._link.is_paused or self._unsent_bytes > _MOST_UNSENT_BYTES):
+            # Redis does not read as fast as we write: more commands would only pile up in memory.
             self._has_room.clear()
             await self._has_room.wait()
         return await self.submit(*args)
@@ -91,7 +92,9 @@ class Connection:
         if self._is_closed:
             raise StoreUnavailable(self._address, _CLOSED_HERE)
         future: asyncio.Future[Reply] = self._loop.create_future()
-        self._unsent.append(_Command(pack(args), future))
+        packed = pack(args)
+        self._unsent.append(_Command(packed, future))
+        self._unsent_bytes += len(packed)
         if not self._is_flush_due:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
@@ -150,14 +153,16 @@ class Connection:
         due_at = self._loop.time() + self._deadline_s
         batch = [command for command in self._unsent if not command.future.done()]
         self._unsent.clear()
-        if not batch:
-            return
+        self._unsent_bytes = 0
         for command in batch:
             command.due_at = due_at
             command.send_count += 1
         self._in_flight.extend(batch)
-        link.write(batch[0].packed if len(batch) == 1 else b"".join([command.packed for command in batch]))
-        self._watch.until(due_at)
+        if batch:
+            link.write(batch[0].packed if len(batch) == 1 else b"".join([command.packed for command in batch]))
+            self._watch.until(due_at)
+        if not link.is_paused:
+            self._has_room.set()
 
     def _await_link(self) -> None:
         """Give what is unsent its deadline, and see to it that a connection is being opened."""
@@ -311,5 +316,6 @@ class _Watch:
 
 
 _MOST_SENDS: Final = 2
+_MOST_UNSENT_BYTES: Final = 1_048_576
 _LATE_S: Final = 0.1
 _CLOSED_HERE: Final = "the connection was closed by this process"

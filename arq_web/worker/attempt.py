@@ -82,7 +82,8 @@ class AttemptRunner:
         """
         self.registry = registry
         self._queue_of, self._worker, self._resolver = queue_of, worker, resolver
-        self._limiter = CapacityLimiter(threads)
+        self._threads = threads
+        self._limiter: CapacityLimiter | None = None  # made on the loop that uses it
 
     async def run(self, running: Running, limits: AttemptLimits) -> Outcome:
         """One attempt, from stored arguments to outcome. Never raises but when the loop itself is cancelled."""
@@ -140,6 +141,7 @@ class AttemptRunner:
     async def _in_thread(self, call: Callable[[], object], running: Running) -> object:
         """Run a ``def``. A thread cannot be stopped: at a cancellation it is asked, and waited for."""
         running.in_thread = True
+        self._limiter = self._limiter or CapacityLimiter(self._threads)
         stop = running.stop = running.stop or threading.Event()
         inner = asyncio.ensure_future(anyio.to_thread.run_sync(call, limiter=self._limiter))
         cancelled: asyncio.CancelledError | None = None

@@ -1,8 +1,8 @@
 """The renewal thread: keeps the leases of running attempts, with its own connection, whatever the event loop does.
 
 A blocked loop is the commonest reason for a job to run twice elsewhere: so the leases do not depend on it. The thread
-also sees what the loop cannot: that it is blocked (it logs the line), that an attempt does not end at its timeout, that the
-process must end.
+also sees what the loop cannot: that it is blocked (it logs the line), that an attempt does not end at its timeout,
+that the process must end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from arq_web import events
@@ -57,6 +56,8 @@ class LeaseKeeper:
         self._waiting: list[asyncio.Future[None]] = []
         self._loop_seen_at_s = time.monotonic()
         self._blocked_reported = False
+        self._failing_since_s: float | None = None
+        self._failure_reported = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -83,7 +84,8 @@ class LeaseKeeper:
         future = self._loop.create_future()
         self._waiting.append(future)
         self._kick.set()
-        await future
+        # Not for ever: should only the renewal fail, the others must still be tried.
+        await asyncio.wait((future,), timeout=self._deadline_s)
 
     def _run(self) -> None:
         pause_s = RENEW_EVERY_S
@@ -101,9 +103,11 @@ class LeaseKeeper:
         try:
             for last_token, held in self._table.held_by_queue().values():
                 self._renew(held[0].store, last_token, [running for running in held if self._is_alive(running)])
-        except Exception:  # noqa: BLE001 - whatever the client raises: the thread must live, the loop logs the outage
+        except Exception as error:  # noqa: BLE001 - whatever the client raises: the thread must live
             self._disconnect()
+            self._report_failure(error)
             return False
+        self._failing_since_s = None
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._tell_waiting)
         return True
@@ -127,6 +131,15 @@ class LeaseKeeper:
                 raise
             reply = self._client.execute_command("EVAL", script.text, 1, base, *arguments)
         return [int(code) for code in reply]
+
+    def _report_failure(self, error: Exception) -> None:
+        """One line when renewals fail for a while; a short outage is the loop's to report."""
+        now_s = time.monotonic()
+        if self._failing_since_s is None:
+            self._failing_since_s, self._failure_reported = now_s, False
+        elif now_s - self._failing_since_s > self._lease_ms / 2000 and not self._failure_reported:
+            self._failure_reported = True
+            emit(events.STORE_TROUBLE, redis=self._target.address, error=f"leases are not renewed: {error}")
 
     def _is_alive(self, running: Running) -> bool:
         """False for an attempt so long past its timeout that its lease must lapse; a running thread keeps it."""
@@ -181,6 +194,3 @@ class LeaseKeeper:
         if client is not None:
             with contextlib.suppress(Exception):
                 client.close()
-
-
-OnLost = Callable[[Running], None]

@@ -226,6 +226,7 @@ class Worker:
                 self._settle(running, Interrupted())
             else:
                 running.task = asyncio.create_task(self._attempt(running))
+                running.task.add_done_callback(functools.partial(self._ended, running))
 
     async def _attempt(self, running: Running) -> None:
         """One attempt, from its start to its settlement."""
@@ -241,6 +242,13 @@ class Worker:
             if running.reason is StopReason.LEASE_LOST:
                 outcome = Superseded()
         self._settle(running, outcome)
+
+    def _ended(self, running: Running, task: asyncio.Task[None]) -> None:
+        """An attempt that ended without a settlement must not keep its lease for ever: it lapses, as after a crash."""
+        if not running.is_settling:
+            self._table.remove(running)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            emit(events.HELPER_FAILED, helper=f"attempt of {running.job.task}", error=repr(error))
 
     def _settle(self, running: Running, outcome: Outcome) -> None:
         running.is_settling = True

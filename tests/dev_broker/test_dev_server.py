@@ -17,6 +17,7 @@ from arq_web._dev_server import DevState, is_watched, locked, read_state
 from arq_web.dev_broker import dev_broker
 from arq_web.errors import DevBrokerFailed
 from tests.dev_broker.support import (
+    REDIS_ON_PATH,
     client,
     is_gone,
     is_up,
@@ -48,6 +49,29 @@ def test_processes_that_start_at_the_same_moment_share_one_server(project: Path)
     assert len(found) == 1
     assert found.pop().startswith("unix://")
     assert [joiner.returncode for joiner in joiners] == [0] * 8
+
+
+@needs_redis
+def test_a_start_that_is_interrupted_ends_in_one_server(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the first half-second: who comes next must neither start a second one nor end the first."""
+    (project / "bin").mkdir()
+    slow = project / "bin" / "redis-server"
+    slow.write_text(f'#!/bin/sh\nsleep 0.5\nexec {REDIS_ON_PATH} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{project / 'bin'}:{os.environ['PATH']}")
+    lock = project / ".arq-web" / "server.lock"
+    joiner = start_joiner()
+    assert joiner.stdin is not None
+    joiner.stdin.write("go\n")
+    joiner.stdin.flush()
+    wait_until(lambda: lock.exists() and len(lock.read_text().split()) == 3, "its Redis is starting")
+    joiner.kill()
+    joiner.communicate()
+    starting = lock.read_text()
+
+    state = state_of(dev_broker())
+
+    assert starting.split()[1:] == [str(state.supervisor_pid), str(state.server_pid)]
 
 
 def test_ctrl_c_in_the_terminal_does_not_end_the_server(project: Path) -> None:

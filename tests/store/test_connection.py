@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from arq_web.store.connection import Connection, Connections
+from arq_web.store.connection import Connection, Connections, Reply
 from arq_web.store.target import RedisTarget
 from tests.support.redis_server import RedisServer
 
@@ -101,7 +101,7 @@ def test_a_proper_end_of_the_loop_closes_its_connections_at_once(connections: Co
 def test_loops_in_several_threads_do_not_disturb_each_other(connections: Connections) -> None:
     """Sync routes and threads may have loops of their own, at the same time."""
     barrier = threading.Barrier(4, timeout=10)
-    replies: list[bytes] = []
+    replies: list[Reply] = []
 
     async def work() -> None:
         await connections.get().execute("PING")
@@ -116,7 +116,7 @@ def test_loops_in_several_threads_do_not_disturb_each_other(connections: Connect
         thread.join(20)
 
     assert len(replies) == 80
-    assert len(set(replies)) == 4
+    assert len(set(map(str, replies))) == 4
 
 
 def test_closing_closes_all_of_the_running_loop_and_can_be_followed_by_new_use(connections: Connections) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from arq_web.errors import StoreError, StoreRefused, StoreUnavailable
+from arq_web.errors import StoreRefused, StoreUnavailable
 from arq_web.store.pipelined import Connection
 from arq_web.store.target import RedisTarget
 from tests.support.redis_server import RedisServer, find_redis_server, running_redis
-from tests.support.waiting import wait_until
 
 PASSWORD = "s3/cr:et@?"
 ESCAPED = "s3%2Fcr%3Aet%40%3F"
@@ -26,9 +27,10 @@ async def name_and_db(url: str) -> tuple[object, object]:
     """Log in and ask the server whom it sees."""
     connection = Connection(RedisTarget.from_url(url))
     try:
-        info = await connection.execute("CLIENT", "INFO") if "7" else None
-        fields = dict(pair.partition(b"=")[::2] for pair in info.split()) if isinstance(info, bytes) else {}
-        return fields.get(b"name"), fields.get(b"db")
+        info = await connection.execute("CLIENT", "INFO")
+        assert isinstance(info, bytes)
+        fields = {name: value for name, _, value in (pair.partition(b"=") for pair in info.split())}
+        return fields[b"name"], fields[b"db"]
     finally:
         await connection.aclose()
 
@@ -50,7 +52,14 @@ def tls_port(certificates: Path) -> Iterator[int]:
     """A server that also speaks TLS, and asks for no client certificate."""
     with ExitStack() as stack:
         port = _free_port()
-        options = ("--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(certificates / "cert.pem"))
+        options = (
+            "--tls-port",
+            str(port),
+            "--tls-auth-clients",
+            "no",
+            "--tls-ca-cert-file",
+            str(certificates / "cert.pem"),
+        )
         files = ("--tls-cert-file", str(certificates / "cert.pem"), "--tls-key-file", str(certificates / "key.pem"))
         try:
             stack.enter_context(running_redis(*options, *files))
@@ -195,18 +204,17 @@ def cluster() -> Iterator[list[int]]:
         ports = [stack.enter_context(running_redis(*options)).port for _ in range(2)]
         clients = [stack.enter_context(closing(redis.Redis(port=port))) for port in ports]
         for client, slots in zip(clients, (range(8192), range(8192, 16384)), strict=True):
-            client.execute_command("CLUSTER ADDSLOTS", *slots)
-        clients[0].execute_command("CLUSTER MEET", "127.0.0.1", ports[1])
-        while any(b"cluster_state:ok" not in _cluster_info(client) for client in clients):
+            ask(client, "CLUSTER ADDSLOTS", *slots)
+        ask(clients[0], "CLUSTER MEET", "127.0.0.1", ports[1])
+        while any(ask(client, "CLUSTER INFO")["cluster_state"] != "ok" for client in clients):
             pass
-        while any(len(client.execute_command("CLUSTER SLOTS")) < 2 for client in clients):
+        while any(len(ask(client, "CLUSTER SLOTS")) < 2 for client in clients):
             pass
         yield ports
 
 
-def _cluster_info(client: redis.Redis) -> bytes:
-    info = client.execute_command("CLUSTER INFO")
-    return info if isinstance(info, bytes) else "".join(f"{k}:{v}\n" for k, v in info.items()).encode()
+def ask(client: redis.Redis, *command: str | int) -> Any:
+    return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 async def test_in_a_cluster_the_connection_goes_to_the_node_of_its_key(cluster: list[int]) -> None:
@@ -246,9 +254,9 @@ def test_the_renewal_thread_gets_one_connection_without_retries(redis_server: Re
             assert client.ping() is True
             assert client.client_getname() in (b"arq_web", "arq_web")
             assert client.echo("x") == b"x"
-    with closing(RedisTarget.from_url("redis://127.0.0.1:1").make_sync_client(0.5)) as client:
-        with pytest.raises(redis.ConnectionError):
-            client.ping()
+    nobody = RedisTarget.from_url("redis://127.0.0.1:1").make_sync_client(0.5)
+    with closing(nobody), pytest.raises(redis.ConnectionError):
+        nobody.ping()
 
 
 def test_the_renewal_thread_speaks_tls(tls_port: int, certificates: Path) -> None:
@@ -256,9 +264,9 @@ def test_the_renewal_thread_speaks_tls(tls_port: int, certificates: Path) -> Non
     target = RedisTarget.from_url(f"rediss://localhost:{tls_port}?ssl_ca_certs={certificates}/cert.pem")
     with closing(target.make_sync_client(0.5)) as client:
         assert client.ping() is True
-    with closing(RedisTarget.from_url(f"rediss://localhost:{tls_port}").make_sync_client(0.5)) as client:
-        with pytest.raises(redis.ConnectionError, match="certificate verify failed"):
-            client.ping()
+    wary = RedisTarget.from_url(f"rediss://localhost:{tls_port}").make_sync_client(0.5)
+    with closing(wary), pytest.raises(redis.ConnectionError, match="certificate verify failed"):
+        wary.ping()
 
 
 def test_the_renewal_thread_asks_sentinels_and_clusters(sentinel: int, cluster: list[int]) -> None:
@@ -270,8 +278,6 @@ def test_the_renewal_thread_asks_sentinels_and_clusters(sentinel: int, cluster: 
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

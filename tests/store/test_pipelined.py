@@ -111,7 +111,9 @@ async def test_a_silent_redis_is_given_up_on_in_time(proxy: Proxy, proxied: Conn
     assert time.monotonic() - began < 2 * DEADLINE_S + 1
 
 
-async def test_a_redis_that_cannot_be_reached_is_given_up_on_after_one_deadline(proxy: Proxy, proxied: Connection) -> None:
+async def test_a_redis_that_cannot_be_reached_is_given_up_on_after_one_deadline(
+    proxy: Proxy, proxied: Connection
+) -> None:
     """And it is tried again meanwhile: a restart of less than a deadline goes unnoticed."""
     proxy.refuse()
     began = time.monotonic()
@@ -219,8 +221,11 @@ async def test_cancelled_callers_do_not_shift_the_replies_of_others(connection: 
     assert await connection.execute("CLIENT", "ID") == before
 
 
-async def test_a_peer_that_does_not_read_slows_its_callers_down(proxy: Proxy, any_link: None) -> None:
-    """Commands wait for room instead of piling up in memory, and none is lost."""
+async def test_a_peer_that_does_not_read_slows_its_callers_down(proxy: Proxy) -> None:
+    """Commands wait for room instead of piling up in memory, and none is lost.
+
+    Not on redis-py's public methods: their ``writelines`` never pauses on Python 3.12.0 to 3.13.1 (gh-127655).
+    """
     connection = Connection(RedisTarget.from_url(proxy.url), deadline_s=10.0)
     await connection.execute("PING")
     proxy.black_hole()

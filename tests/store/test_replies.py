@@ -93,7 +93,9 @@ async def test_a_replica_is_left_and_then_given_up_on(server: RedisServer) -> No
     assert before != after
 
 
-async def test_a_command_that_the_server_does_not_know_is_refused_without_showing_arguments(server: RedisServer) -> None:
+async def test_a_command_that_the_server_does_not_know_is_refused_without_showing_arguments(
+    server: RedisServer,
+) -> None:
     """Redis repeats the arguments in its message; they may be a customer's."""
     connection = Connection(RedisTarget.from_url(server.url))
 

@@ -1,0 +1,202 @@
+"""How ``app-worker`` writes log lines: text for people, JSON for collectors. The library itself configures no logging.
+
+Our lines have a handler of their own; the root logger gets one only where the app has set up none, so that the app's own
+logging configuration stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Literal, TextIO, cast
+
+OURS = "arq_web"
+LogStyle = Literal["text", "json"]
+
+_LEVELS = {"WARNING": "WARN", "CRITICAL": "CRIT"}
+_COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+_INDENT = " " * 15
+_AUTOMATIC_ID = re.compile(r"[0-9a-f]{32}")
+# What comes from jobs and other people's exceptions must not move the reader's cursor or forge a line.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class LogOutput:
+    """The log of one ``app-worker`` process, on standard error."""
+
+    def __init__(self, level: int, style: LogStyle, stream: TextIO | None = None) -> None:
+        """Args:
+        level: of our own lines; other loggers are shown from INFO (or this, if it is higher).
+        style: ``text`` or ``json``.
+        stream: default standard error; colours only on a terminal, and not with NO_COLOR.
+        """
+        stream = stream or sys.stderr
+        self._level = level
+        self._formatter = JsonFormatter() if style == "json" else TextFormatter(is_coloured=_wants_colour(stream))
+        self._handler = logging.StreamHandler(stream)
+        self._handler.setFormatter(self._formatter)
+
+    def start(self) -> None:
+        """Show our own lines."""
+        logger = logging.getLogger(OURS)
+        logger.addHandler(self._handler)
+        logger.setLevel(self._level)
+        logger.propagate = False
+
+    def take_in_app(self, task_names: Iterable[str] = ()) -> None:
+        """Show the app's lines too, now that it had its chance to configure logging itself. May be repeated.
+
+        Args:
+            task_names: the tasks that our lines may name without their module.
+        """
+        root = logging.getLogger()
+        if not root.handlers:
+            root.addHandler(self._handler)
+            root.setLevel(max(self._level, logging.INFO))
+        for name in list(logging.root.manager.loggerDict):
+            # logging.config.dictConfig disables every logger that it does not name, ours among them.
+            if name == OURS or name.startswith(f"{OURS}."):
+                logging.getLogger(name).disabled = False
+        if isinstance(self._formatter, TextFormatter):
+            self._formatter.know_tasks(task_names)
+
+    def flush(self) -> None:
+        """Write out what is buffered: before a process ends without Python's own clean-up."""
+        logging.shutdown()
+        self._handler.flush()
+
+
+class TextFormatter(logging.Formatter):
+    """One line per event that a person can scan: time, level, event, task and job, the other fields, the error."""
+
+    def __init__(self, *, is_coloured: bool = False) -> None:
+        super().__init__()
+        self._is_coloured = is_coloured
+        self._short_names: dict[str, str] = {}
+
+    def know_tasks(self, names: Iterable[str]) -> None:
+        """Show these tasks without their module, where that leaves no doubt."""
+        known = list(names)
+        shorts = [_without_module(name) for name in known]
+        self._short_names = {
+            name: short for name, short in zip(known, shorts, strict=True) if shorts.count(short) == 1
+        }
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and below it, indented, what has several lines: tracebacks and stacks."""
+        event, fields = event_of(record)
+        if event is None:
+            text, more = _first_line(record.getMessage())
+            head = f"{record.name:<16} {text}"
+        else:
+            head, more = self._event_text(event, fields)
+        below = [*more, *self._tracebacks(record)]
+        lines = [f"{self._frame(record)} {printable(head).rstrip()}", *(f"{_INDENT}{printable(line)}" for line in below)]
+        return "\n".join(lines)
+
+    def _frame(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        level = f"{_LEVELS.get(record.levelname, record.levelname):<5}"
+        if not self._is_coloured:
+            return f"{at} {level}"
+        colour = _COLOURS.get(record.levelname)
+        return f"\x1b[2m{at}\x1b[0m " + (f"\x1b[{colour}m{level}\x1b[0m" if colour else level)
+
+    def _event_text(self, event: str, fields: Mapping[str, object]) -> tuple[str, list[str]]:
+        rest = {name: value for name, value in fields.items() if value not in (None, "")}
+        task, job = rest.pop("task", None), rest.pop("job", None)
+        error, more = _first_line(str(rest.pop("error", "")))
+        stack = str(rest.pop("stack", ""))
+        words = (
+            " ".join(str(word) for word in (self._short_name(task), _short_id(job)) if word),
+            str(rest.pop("sentence", "")),
+            " ".join(_pair(name, value) for name, value in rest.items()),
+            error,
+        )
+        return f"{event:<16} " + "  ".join(word for word in words if word), [*more, *stack.splitlines()]
+
+    def _short_name(self, task: object) -> str:
+        name = "" if task is None else str(task)
+        return self._short_names.get(name, name)
+
+    def _tracebacks(self, record: logging.LogRecord) -> Iterator[str]:
+        if record.exc_info:
+            yield from self.formatException(record.exc_info).splitlines()
+        if record.stack_info:
+            yield from record.stack_info.splitlines()
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: ts, level, logger, then event and its fields, or message; exc_info where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object; what JSON has no word for becomes a string."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line: dict[str, object] = {"ts": at, "level": record.levelname, "logger": record.name}
+        event, fields = event_of(record)
+        if event is None:
+            line["message"] = record.getMessage()
+        else:
+            line |= {"event": event, **fields}
+        if record.exc_info:
+            line["exc_info"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack_info"] = record.stack_info
+        return json.dumps(line, default=str)
+
+
+def event_of(record: logging.LogRecord) -> tuple[str | None, Mapping[str, object]]:
+    """The name and fields of one of our events; None for any other line."""
+    event, fields = getattr(record, "event", None), getattr(record, "fields", None)
+    if not record.name.startswith(f"{OURS}.") or not isinstance(event, str) or not isinstance(fields, dict):
+        return None, {}
+    return event, cast("dict[str, object]", fields)
+
+
+def printable(text: str) -> str:
+    """``text`` with its control characters (but tab and newline) made visible."""
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def duration(ms: float) -> str:
+    """Milliseconds for the eye: ``120ms``, ``8.0s``, ``3m``, ``5h``, ``2d``."""
+    for unit_ms, word in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m")):
+        if ms >= 2 * unit_ms:
+            return f"{ms / unit_ms:.0f}{word}"
+    return f"{ms / 1000:.1f}s" if ms >= 1000 else f"{ms:.0f}ms"
+
+
+def _wants_colour(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _without_module(name: str) -> str:
+    return name.rpartition(":")[2]
+
+
+def _short_id(job: object) -> str:
+    """Eight characters of an automatic id are enough to find it; a chosen one says something, so it stays."""
+    text = "" if job is None else str(job)
+    return f"{text[:8]}…" if _AUTOMATIC_ID.fullmatch(text) else text
+
+
+def _first_line(text: str) -> tuple[str, list[str]]:
+    first, *more = text.splitlines() or [""]
+    return first, more
+
+
+def _pair(name: str, value: object) -> str:
+    if name.endswith("_ms") and isinstance(value, (int, float)):
+        return f"{name.removesuffix('_ms')}={duration(value)}"
+    if name.endswith("_s") and isinstance(value, (int, float)):
+        return f"{name.removesuffix('_s')}={value:.1f}s"
+    if name == "tick" and isinstance(value, int):
+        return f"tick={datetime.fromtimestamp(value / 1000, UTC).astimezone():%Y-%m-%dT%H:%M:%S%z}"
+    text = str(value).replace("\n", " ")
+    return f"{name}={text!r}" if " " in text else f"{name}={text}"

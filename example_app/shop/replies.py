@@ -1,0 +1,22 @@
+"""What the shop's routes answer: plain data, the same in both frameworks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """A job was enqueued (or met: an id of one's own exists once)."""
+
+    job: str
+    created: bool
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """A picture was stored, and its thumbnails are on their way."""
+
+    image: UUID
+    job: str

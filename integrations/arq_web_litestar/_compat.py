@@ -1,0 +1,74 @@
+"""What differs between Litestar 2.25 and 3.0, and how Litestar looks at a function: in one place."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.routes import BaseRoute
+from litestar.typing import FieldDefinition
+
+IS_V3 = int(version("litestar").split(".")[0]) >= 3
+
+
+def handlers_of(route: BaseRoute) -> list[HTTPRouteHandler]:
+    """The HTTP handlers of a route."""
+    handlers: Iterable[object] = getattr(route, "route_handlers", ())
+    return [handler for handler in handlers if isinstance(handler, HTTPRouteHandler)]
+
+
+def providers_of(handler: BaseRouteHandler) -> Mapping[str, Provide]:
+    """The dependencies that ``handler`` sees, by name: its own and those of the layers above it."""
+    found: Any = handler.dependencies if IS_V3 else handler.resolve_dependencies()
+    providers: Mapping[str, Provide] = found or {}
+    return providers
+
+
+def parameters_of(provider: Provide) -> list[FieldDefinition]:
+    """What a dependency asks for itself."""
+    return list(provider.parsed_fn_signature.parameters.values())
+
+
+def function_of(handler: BaseRouteHandler) -> Callable[..., object]:
+    """What the user decorated, without the wrappers for threads, controllers and partials."""
+    fn: Any = handler.fn
+    while True:
+        inner = getattr(fn, "__func__", None)
+        if inner is None and (isinstance(fn, functools.partial) or type(fn).__name__ == "AsyncCallable"):
+            inner = fn.func
+        if inner is None:
+            return fn  # type: ignore[no-any-return]
+        fn = inner
+
+
+def controller_of(handler: BaseRouteHandler) -> object | None:
+    """The controller whose method the handler is, or None."""
+    controller: object | None = getattr(handler.fn, "__self__", None)
+    return controller
+
+
+def look_like(target: object, signature: inspect.Signature, call: Callable[..., object]) -> None:
+    """Give a callable object the face of the ``async def`` with this signature.
+
+    Litestar reads a handler by ``inspect.signature``, ``get_type_hints`` and ``inspect.iscoroutinefunction``, also when
+    a controller has bound it. Each of them takes an object for a function that has these attributes (that is how they
+    see compiled functions); without ``__call__`` among them, it is the class's own that would be read.
+    """
+    hints = {p.name: p.annotation for p in signature.parameters.values() if p.annotation is not p.empty}
+
+    async def face(*args: object, **kwargs: object) -> object:
+        return await call(*args, **kwargs)  # type: ignore[misc]
+
+    vars(target).update(
+        __code__=face.__code__,
+        __defaults__=None,
+        __kwdefaults__=None,
+        __call__=face,
+        __signature__=signature,
+        __annotations__={**hints, "return": signature.return_annotation},
+    )

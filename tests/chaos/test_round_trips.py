@@ -1,0 +1,81 @@
+"""What a job costs in commands: counted by Redis itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import redis.asyncio as redis_async
+
+from arq_web import Config, Hub, Queue
+from tests.chaos.shop import nothing
+from tests.support.fleet import worker_fleet
+from tests.support.redis_server import running_redis
+from tests.support.waiting import wait_until
+
+END = "end of the measure"
+
+
+async def test_one_enqueue_is_one_command(namespace: str) -> None:
+    """The web process waits for it: it must be one round trip, however many things it checks."""
+    with running_redis() as server:
+        async with Queue.connect(server.url, config=Config(namespace=namespace)) as queue:
+            await queue.enqueue(nothing, 0)  # loads the script, opens the connection
+            async with client_commands(server.url) as commands:
+                await queue.enqueue(nothing, 1)
+
+    assert len(commands) == 1, commands
+
+
+async def test_ten_thousand_jobs_cost_fewer_than_a_thousand_commands(namespace: str) -> None:
+    """Claims take for all free slots at once, settles go in groups: well under one round trip per job."""
+    with running_redis() as server:
+        hub = Hub(url=server.url, tasks=[nothing], config=Config(namespace=namespace))
+        async with Queue.connect(server.url, config=hub.config) as queue:
+            await queue.enqueue_many([nothing.call(n) for n in range(10_000)])
+        async with client_commands(server.url) as commands:
+            worker = hub.worker(concurrency=100, burst=True)
+            await worker.run()
+            await hub.aclose()
+
+    assert worker.counts.succeeded == 10_000
+    assert len(commands) < 1000
+
+
+@pytest.mark.timeout(120)
+async def test_an_idle_worker_sends_at_most_one_command_per_second(namespace: str, tmp_path: Path) -> None:
+    """Managed Redis is paid per command, and idle workers are the most common kind."""
+    with running_redis() as server:
+        async with worker_fleet(tmp_path, server.url, namespace) as fleet:
+            await fleet.start("tests.chaos.shop:hub")
+            async with client_commands(server.url) as commands:
+                await asyncio.sleep(60)  # the measure itself: a minute of idling
+
+    assert len(commands) <= 60, commands
+
+
+@asynccontextmanager
+async def client_commands(url: str) -> AsyncGenerator[list[str]]:
+    """Collect the commands that clients send meanwhile (MONITOR, without those inside scripts)."""
+    client = redis_async.Redis.from_url(url)
+    commands: list[str] = []
+    async with client.monitor() as monitor:
+
+        async def listen() -> None:
+            async for entry in monitor.listen():
+                if entry["client_type"] != "lua":
+                    commands.append(str(entry["command"]))  # noqa: PERF401 - read while it grows
+
+        listening = asyncio.create_task(listen())
+        yield commands
+        marker = redis_async.Redis.from_url(url)
+        await marker.echo(END)  # what was sent before it has been seen when it has
+        await wait_until(lambda: any(END in command for command in commands), description="all commands are seen")
+        await marker.aclose()
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    await client.aclose()
+    commands[:] = [each for each in commands if not each.startswith(("ECHO", "CLIENT", "HELLO", "SELECT"))]
