@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from arq_web.errors import ImportFailed
 from arq_web.hub import Hub
@@ -40,7 +40,7 @@ class LoadedApp:
 
 
 class LifespanFailed(Exception):
-    """The app's start-up failed. ``message`` is the app's own, usually a traceback; ``error`` what it raised, if it did."""
+    """The app's start-up (or shutdown) failed. ``message`` is the app's own; ``error`` what it raised, if it did."""
 
     def __init__(self, message: str, error: BaseException | None = None) -> None:
         self.message, self.error = message, error
@@ -48,16 +48,16 @@ class LifespanFailed(Exception):
 
 
 def load(target: str, *, is_factory: bool = False, app_dir: Path | None = None) -> LoadedApp:
-    """Import ``target`` and find what to work for: as uvicorn does, the app's directory goes on ``sys.path``.
+    """Import ``target`` and find what to work for.
 
     Args:
         target: ``module:name``, ``module`` for its ``app``, or ``module:name()`` for a factory.
         is_factory: the name is a function without arguments that makes the app.
-        app_dir: where the module is; default the working directory.
+        app_dir: put first on ``sys.path``; None leaves the path as it is.
 
     Raises:
-        ImportFailed: there is no such module or name, or it is not an app with ArqWeb. An error inside the app's own module
-            is raised as it is.
+        ImportFailed: there is no such module or name, or it is not an app with ArqWeb. An error inside the app's own
+            module is raised as it is.
     """
     module_name, _, name = target.partition(":")
     is_factory, name = is_factory or name.endswith("()"), name.removesuffix("()")
@@ -65,8 +65,7 @@ def load(target: str, *, is_factory: bool = False, app_dir: Path | None = None) 
         raise ImportFailed(target, "one side of the colon is empty")
     if module_name.endswith(".py") or "/" in module_name:
         raise ImportFailed(target, "it is the path of a file, not the name of a module")
-    directory = str((app_dir or Path.cwd()).resolve())
-    if directory not in sys.path[:1]:
+    if app_dir is not None and (directory := str(app_dir.resolve())) not in sys.path[:1]:
         sys.path.insert(0, directory)
     module = _import(target, module_name)
     name = name or DEFAULT_NAME
@@ -102,6 +101,7 @@ class _Lifespan:
         self._requests: asyncio.Queue[Message] = asyncio.Queue()
         self._answers: dict[str, asyncio.Event] = {"startup": asyncio.Event(), "shutdown": asyncio.Event()}
         self._failure: str | None = None
+        self._is_up = False
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
         self._task = asyncio.create_task(self._run(app, scope), name="arq_web.lifespan")
 
@@ -116,14 +116,17 @@ class _Lifespan:
             raise LifespanFailed(self._failure, await self._raised())
         if not answered and isinstance(error := await self._raised(), (SystemExit, KeyboardInterrupt)):
             raise LifespanFailed(f"{type(error).__name__}: {error}", error)
+        self._is_up = answered
 
     async def shut_down(self) -> None:
-        if self._task.done():
+        if not self._is_up:
             return
         await self._ask("shutdown")
-        if self._failure is not None:
-            raise LifespanFailed(self._failure, await self._raised())
-        await asyncio.wait((self._task,))
+        if self._failure is None:
+            await asyncio.wait((self._task,))
+        error = await self._raised()
+        if self._failure is not None or error is not None:
+            raise LifespanFailed(self._failure or f"{type(error).__name__}: {error}", error)
 
     async def _ask(self, phase: str) -> bool:
         """False when the app ended instead of answering."""
@@ -191,8 +194,9 @@ def _attribute(target: str, module: ModuleType, path: str) -> object:
 def _hint(name: str, owner: object) -> str:
     public = [word for word in vars(owner) if not word.startswith("_")] if hasattr(owner, "__dict__") else []
     apps = [word for word in public if _hub_of(getattr(owner, word)) is not None]
+    apps.sort(key=lambda word: isinstance(getattr(owner, word), Hub))  # an app rather than its hub
     near = difflib.get_close_matches(name, public, n=1) or apps[:1]
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _made_by(target: str, factory: object) -> object:
@@ -208,7 +212,7 @@ def _recognised(target: str, found: object) -> LoadedApp:
         return LoadedApp(target, hub=found)
     hub = _hub_of(found)
     if hub is not None and callable(found):
-        return LoadedApp(target, hub=hub, asgi=found)
+        return LoadedApp(target, hub=hub, asgi=cast("AsgiApp", found))
     if inspect.isroutine(found):
         raise ImportFailed(target, "it is a function; if it makes the app, add --factory")
     raise ImportFailed(target, f"{_a(found)} has no ArqWeb: add ArqWeb(app)")

@@ -1,7 +1,7 @@
 """How ``app-worker`` writes log lines: text for people, JSON for collectors. The library itself configures no logging.
 
-Our lines have a handler of their own; the root logger gets one only where the app has set up none, so that the app's own
-logging configuration stays as it is.
+Our lines have a handler of their own; the root logger gets one only where the app has set up none, so that the app's
+own logging configuration stays as it is.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ class LogOutput:
     """The log of one ``app-worker`` process, on standard error."""
 
     def __init__(self, level: int, style: LogStyle, stream: TextIO | None = None) -> None:
-        """Args:
-        level: of our own lines; other loggers are shown from INFO (or this, if it is higher).
-        style: ``text`` or ``json``.
-        stream: default standard error; colours only on a terminal, and not with NO_COLOR.
+        """Nothing is shown before ``start``.
+
+        Args:
+            level: of our own lines; other loggers are shown from INFO (or this, if it is higher).
+            style: ``text`` or ``json``.
+            stream: default standard error; colours only on a terminal, and not with NO_COLOR.
         """
-        stream = stream or sys.stderr
+        out: TextIO = sys.stderr if stream is None else stream
         self._level = level
-        self._formatter = JsonFormatter() if style == "json" else TextFormatter(is_coloured=_wants_colour(stream))
-        self._handler = logging.StreamHandler(stream)
+        self._formatter = JsonFormatter() if style == "json" else TextFormatter(is_coloured=_wants_colour(out))
+        self._handler = logging.StreamHandler(out)
         self._handler.setFormatter(self._formatter)
 
     def start(self) -> None:
@@ -84,9 +86,7 @@ class TextFormatter(logging.Formatter):
         """Show these tasks without their module, where that leaves no doubt."""
         known = list(names)
         shorts = [_without_module(name) for name in known]
-        self._short_names = {
-            name: short for name, short in zip(known, shorts, strict=True) if shorts.count(short) == 1
-        }
+        self._short_names = {name: short for name, short in zip(known, shorts, strict=True) if shorts.count(short) == 1}
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and below it, indented, what has several lines: tracebacks and stacks."""
@@ -97,7 +97,10 @@ class TextFormatter(logging.Formatter):
         else:
             head, more = self._event_text(event, fields)
         below = [*more, *self._tracebacks(record)]
-        lines = [f"{self._frame(record)} {printable(head).rstrip()}", *(f"{_INDENT}{printable(line)}" for line in below)]
+        lines = [
+            f"{self._frame(record)} {printable(head).rstrip()}",
+            *(f"{_INDENT}{printable(line)}" for line in below),
+        ]
         return "\n".join(lines)
 
     def _frame(self, record: logging.LogRecord) -> str:
@@ -133,7 +136,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: ts, level, logger, then event and its fields, or message; exc_info where there is one."""
+    """One JSON object per line: ts, level, logger, then event and its fields, or message; exc_info if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The object; what JSON has no word for becomes a string."""

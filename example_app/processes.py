@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SHORT_LIFE_S = 2.0
+SHORT_LIFE_S = 5.0
 MAX_LINE_BYTES = 1 << 20
 
 
@@ -40,7 +40,7 @@ class Child:
         """Run it until ``stop``, again and again if it must be.
 
         Raises:
-            EndedEarly: it ended within 2 s of its start.
+            EndedEarly: it ended within 5 s of its start.
         """
         while not self._is_stopping:
             started_at = time.monotonic()

@@ -1,9 +1,9 @@
 """``app-worker``: runs an app's jobs in a process of its own, and looks after its queues. This page names the commands.
 
-    worker   (the default: ``app-worker main:app``)   worker_command.py → running.py, reload.py
-    routes   which side resolves what                 routes_command.py
-    jobs     ls, show, cancel, redrive                jobs_command.py
-    check    does every queue have a worker?          check_command.py
+worker   (the default: ``app-worker main:app``)   worker_command.py → running.py, reload.py
+routes   which side resolves what                 routes_command.py
+jobs     ls, show, cancel, redrive                jobs_command.py
+check    does every queue have a worker?          check_command.py
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def app_worker() -> None:
 
     SIGTERM or Ctrl-C stops it: no new jobs, running ones may end, the rest is handed back unspent. Again: now.
 
-    Exit status: 0 stopped cleanly, 1 failed, 2 wrong use or set-up, 3 the app's start-up failed, 70 the app's code blocked
-    the event loop for ever.
-    """
+    Exit status: 0 stopped cleanly, 1 failed, 2 wrong use or set-up, 3 the app's start-up failed, 70 the app's code
+    blocked the event loop for ever.
+    """  # noqa: D301 - click reads the escape
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from arq_web.cli.group import AppFailed
+from arq_web.cli.group import Failed, app_traceback
 from arq_web.errors import ArqWebError, ImportFailed, InvalidConfig
 from arq_web.hub import ROLE_ENV, Hub
 from arq_web.loading import LoadedApp, load
@@ -36,17 +36,19 @@ class AppSource:
 
         Raises:
             ImportFailed: there is nothing to work for.
-            AppFailed: the app's own code failed; says where.
+            Failed: the app's own code failed; says where.
         """
         if self.env_file is not None:
-            os.environ.update({name: value for name, value in read_env_file(self.env_file).items() if name not in os.environ})
+            os.environ.update(
+                {name: value for name, value in read_env_file(self.env_file).items() if name not in os.environ}
+            )
         os.environ[ROLE_ENV] = "worker"  # before the app's modules ask
         try:
-            return load(self.target, is_factory=self.is_factory, app_dir=self.app_dir)
+            return load(self.target, is_factory=self.is_factory, app_dir=self.app_dir or Path.cwd())
         except ArqWebError:
             raise
         except (Exception, SystemExit) as error:
-            raise AppFailed(error, f"{self.target} cannot be imported:") from error
+            raise Failed(f"{self.target} cannot be imported:\n{app_traceback(error)}") from error
 
     def load_hub(self) -> Hub:
         """As ``load``, for commands that need no more than the hub."""
@@ -94,7 +96,7 @@ def chosen_queues(hub: Hub, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def read_env_file(path: Path) -> Mapping[str, str]:
-    """Read ``KEY=VALUE`` lines: comments, ``export``, quotes (in double ones also escapes such as ``\\n``).
+    """Read ``KEY=VALUE`` lines: comments, ``export``, quotes (in double ones also escapes).
 
     Raises:
         InvalidConfig: a line is none of these; shows its number, not its text, which may be a secret.

@@ -12,9 +12,6 @@ import click
 
 from arq_web.errors import ArqWebError, JobError, StoreError
 
-EXIT_FAILED = 1
-EXIT_SETUP = 2
-EXIT_STARTUP = 3
 RAW_ARGUMENTS = "arq_web.arguments"
 """Where ``click.Context.meta`` keeps the words of the command line: a reloading parent gives them to its child."""
 
@@ -25,11 +22,7 @@ class CommandOrTarget(click.Group):
     """``app-worker main:app`` is ``app-worker worker main:app``."""
 
     def __init__(self, *args: Any, default: click.Command, **options: Any) -> None:
-        """Args:
-        default: the command for a first word that names none, and for options of its own.
-        args: as for click.Group.
-        options: as for click.Group.
-        """
+        """``default`` is the command for a first word that names none; the rest is as for click.Group."""
         super().__init__(*args, **options)
         self._default = default
         self.add_command(default)
@@ -58,29 +51,37 @@ class CommandOrTarget(click.Group):
         try:
             return super().invoke(ctx)
         except ArqWebError as error:
-            raise Failed(_with_place(error), exit_code_of(error)) from error
+            raise failure(error) from error
 
 
 class Failed(click.ClickException):
     """Ends the command: the message on standard error, no traceback."""
 
-    def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code = 1
 
 
-class AppFailed(click.ClickException):
-    """The app's own code failed: its traceback, from its own first line on, is the message."""
+class WrongSetup(Failed):
+    """What was set up cannot work: nothing was begun."""
 
-    def __init__(self, error: BaseException, what: str, exit_code: int = EXIT_FAILED) -> None:
-        lines = traceback.format_exception(type(error), error, _from_app(error.__traceback__))
-        super().__init__(f"{what}\n{''.join(lines).rstrip()}")
-        self.exit_code = exit_code
+    exit_code = 2
 
 
-def exit_code_of(error: BaseException) -> int:
-    """1 for what Redis or a job came to, 2 for what is wrong in the set-up."""
-    return EXIT_FAILED if isinstance(error, (StoreError, JobError)) else EXIT_SETUP
+class StartupFailed(Failed):
+    """The app's own start-up said no."""
+
+    exit_code = 3
+
+
+def failure(error: ArqWebError) -> Failed:
+    """How ``error`` ends a command: with 1 for what Redis or a job came to, with 2 for what is wrong in the set-up."""
+    kind = Failed if isinstance(error, (StoreError, JobError)) else WrongSetup
+    return kind(_with_place(error))
+
+
+def app_traceback(error: BaseException) -> str:
+    """The traceback of an error in the app's code, from the app's first line on."""
+    lines = traceback.format_exception(type(error), error, _from_app(error.__traceback__))
+    return "".join(lines).rstrip()
 
 
 def _with_place(error: ArqWebError) -> str:

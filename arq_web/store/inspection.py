@@ -19,7 +19,7 @@ _LETTERS = {state: letter for letter, state in STATES.items()}
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """How much of everything a queue holds. Finished jobs other than dead ones are not counted: nothing indexes them."""
+    """How much of everything a queue holds. Of finished jobs only the dead are counted: nothing indexes the others."""
 
     now_ms: int
     """Server time of this look."""

@@ -2,16 +2,19 @@
 
 Two lines and two bodies::
 
-    <state> <attempt> <failures> <crashes> <note bytes>[ <token> <since_ms> <started_ms> <due_ms> <flags> <worker>]
-    <created_ms> <nonce> <priority> <expires_ms> <max_crashes> <keep_s> <.|+> <unique> <task>[ <json of call options>]
-    <note: result, error or progress><payload, unless it lives in a key of its own (+)>
+    <state>[ <attempt> <failures> <crashes> <note bytes> <token> <since_ms> <started_ms> <due_ms> <flags> <worker>]
+    <created_ms> <task>[ <letter><value>]...[ <json of call options>]
+    <note: result, error or progress><payload, unless it lives in a key of its own>
 
-The first line changes with every transition, the second never: so a queued job with a payload of 100 bytes takes about
-420 bytes of Redis in all (docs/adr/0001-record-layout.md).
+The first line changes with every transition; a job that was never touched has only its state. The second never changes
+(but by a redrive) and names only what is not the default: n nonce, p priority, e expires_ms, c max_crashes (3),
+k keep_s (3600), u unique key, a payload kept aside. So a queued job with a payload of 100 bytes takes 410 to 440 bytes
+of Redis in all (docs/adr/0001-record-layout.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -28,6 +31,8 @@ STATES = {
     b"x": JobState.CANCELLED,
     b"e": JobState.EXPIRED,
 }
+DEFAULT_MAX_CRASHES = 3
+DEFAULT_KEEP_S = 3600
 
 
 class Note(msgspec.Struct, omit_defaults=True):
@@ -66,12 +71,6 @@ class ClaimedJob:
     extra: dict[str, object]
 
 
-_note_decoder = msgspec.json.Decoder(Note)
-_extra_decoder = msgspec.json.Decoder(dict[str, object])
-_encoder = msgspec.json.Encoder()
-_NO_NOTE = Note()
-
-
 class UnreadableRecord(ValueError):
     """These bytes are not a record of ours."""
 
@@ -87,24 +86,27 @@ def read_claimed(job_id: str, queue: str, raw: bytes, aside: bytes) -> ClaimedJo
     Raises:
         UnreadableRecord: not a record of ours.
     """
-    head, spec, note, payload = _parts(raw)
-    return ClaimedJob(
-        id=job_id,
-        queue=queue,
-        task=spec[8].decode(),
-        attempt=int(head[1]),
-        token=head[5].decode(),
-        failures=int(head[2]),
-        crashes=int(head[3]),
-        max_crashes=int(spec[4]),
-        enqueued_at_ms=int(spec[0]),
-        claimed_at_ms=int(head[7]),
-        keep_result_ms=int(spec[5]) * 1000,
-        expires_at_ms=int(spec[3]),
-        note=_read_note(note) if note else _NO_NOTE,
-        payload=aside if spec[6] == b"+" else payload,
-        extra=_extra_decoder.decode(spec[9]) if len(spec) > 9 else {},
-    )
+    try:
+        changes, created, task, options, note, payload = _parts(raw)
+        return ClaimedJob(
+            id=job_id,
+            queue=queue,
+            task=task.decode(),
+            attempt=int(changes[1]),
+            token=changes[5].decode(),
+            failures=int(changes[2]),
+            crashes=int(changes[3]),
+            max_crashes=int(options.get("c", DEFAULT_MAX_CRASHES)),
+            enqueued_at_ms=int(created),
+            claimed_at_ms=int(changes[7]),
+            keep_result_ms=int(options.get("k", DEFAULT_KEEP_S)) * 1000,
+            expires_at_ms=int(options.get("e", 0)),
+            note=_read_note(note) if note else _NO_NOTE,
+            payload=aside if "a" in options else payload,
+            extra=_read_extra(options),
+        )
+    except (ValueError, IndexError, msgspec.DecodeError) as error:
+        raise UnreadableRecord(f"{raw[:80]!r}: {error}") from error
 
 
 def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInfo:
@@ -113,57 +115,91 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
     Raises:
         UnreadableRecord: not a record of ours.
     """
-    head, spec, note, payload = _parts(raw)
-    state = STATES[head[0]]
-    changed = len(head) > 5
-    flags, worker = (head[9], head[10]) if changed else (b"-", b"-")
-    succeeded = state is JobState.SUCCEEDED
-    has_result = succeeded and b"n" not in flags
-    noted = _NO_NOTE if succeeded or not note else _read_note(note)
-    return JobInfo(
-        id=job_id,
-        queue=queue,
-        task=spec[8].decode(),
-        state=state,
-        attempt=int(head[1]),
-        failures=int(head[2]),
-        crashes=int(head[3]),
-        max_crashes=int(spec[4]),
-        priority=int(spec[2]),
-        enqueued_at_ms=int(spec[0]),
-        since_ms=int(head[6]) if changed else int(spec[0]),
-        started_at_ms=(int(head[7]) or None) if changed else None,
-        due_at_ms=(int(head[8]) or None) if changed else None,
-        expires_at_ms=int(spec[3]) or None,
-        keep_result_ms=int(spec[5]) * 1000,
-        unique=None if spec[7] == b"-" else spec[7].decode(),
-        cancel_requested=b"c" in flags,
-        worker=None if worker == b"-" else worker.decode(errors="replace"),
-        error=_error(noted),
-        progress=ProgressInfo(*noted.progress) if noted.progress else None,
-        has_result=has_result,
-        result=note if has_result else None,
-        payload=aside if spec[6] == b"+" else payload,
-        extra=_extra_decoder.decode(spec[9]) if len(spec) > 9 else {},
-    )
+    try:
+        changes, created, task, options, note, payload = _parts(raw)
+        state = STATES[changes[0]]
+        _, attempt, failures, crashes, _, _, since, started, due, flags, worker = (
+            changes if len(changes) > 1 else (changes[0], b"0", b"0", b"0", b"0", b"-", created, b"0", b"0", b"-", b"-")
+        )
+        succeeded = state is JobState.SUCCEEDED
+        has_result = succeeded and b"n" not in flags
+        noted = _read_note(note) if note and not succeeded else _NO_NOTE
+        return JobInfo(
+            id=job_id,
+            queue=queue,
+            task=task.decode(),
+            state=state,
+            attempt=int(attempt),
+            failures=int(failures),
+            crashes=int(crashes),
+            max_crashes=int(options.get("c", DEFAULT_MAX_CRASHES)),
+            priority=int(options.get("p", 0)),
+            enqueued_at_ms=int(created),
+            since_ms=int(since),
+            started_at_ms=int(started) or None,
+            due_at_ms=int(due) or None,
+            expires_at_ms=int(options.get("e", 0)) or None,
+            keep_result_ms=int(options.get("k", DEFAULT_KEEP_S)) * 1000,
+            unique=options["u"].decode() if "u" in options else None,
+            cancel_requested=b"c" in flags,
+            worker=None if worker == b"-" else worker.decode(errors="replace"),
+            error=_error(noted),
+            progress=ProgressInfo(*noted.progress) if noted.progress else None,
+            has_result=has_result,
+            result=note if has_result else None,
+            payload=aside if "a" in options else payload,
+            extra=_read_extra(options),
+        )
+    except (ValueError, KeyError, msgspec.DecodeError) as error:
+        raise UnreadableRecord(f"{raw[:80]!r}: {error}") from error
 
 
 def payload_is_aside(raw: bytes) -> bool:
-    """True when the payload lives in a key of its own."""
-    spec = raw.split(b"\n", 2)[1].split(b" ", 7)
-    return len(spec) > 6 and spec[6] == b"+"
+    """True when the payload lives in a key of its own.
 
-
-def _parts(raw: bytes) -> tuple[list[bytes], list[bytes], bytes, bytes]:
+    Raises:
+        UnreadableRecord: not a record of ours.
+    """
     try:
-        first, second, rest = raw.split(b"\n", 2)
-        head, spec = first.split(b" "), second.split(b" ", 9)
-        note_bytes = int(head[4])
-        if len(spec) < 9 or len(head) not in (5, 11) or head[0] not in STATES or len(rest) < note_bytes:
-            raise ValueError("fields are missing")
-    except (ValueError, IndexError) as error:
+        return "a" in _parts(raw)[3]
+    except ValueError as error:
         raise UnreadableRecord(f"{raw[:80]!r}: {error}") from error
-    return head, spec, rest[:note_bytes], rest[note_bytes:]
+
+
+_note_decoder = msgspec.json.Decoder(Note)
+_extra_decoder = msgspec.json.Decoder(dict[str, object])
+_encoder = msgspec.json.Encoder()
+_EXTRA = "{"
+_NO_NOTE = Note()
+_NO_OPTIONS: Mapping[str, bytes] = {}
+
+
+def _parts(raw: bytes) -> tuple[list[bytes], bytes, bytes, Mapping[str, bytes], bytes, bytes]:
+    """The fields of the first line; created_ms, task and options of the second; note; payload."""
+    first, second, rest = raw.split(b"\n", 2)
+    changes = first.split(b" ")
+    created, task, *words = second.split(b" ", 2)
+    options = _read_options(words[0]) if words else _NO_OPTIONS
+    if len(changes) == 1:
+        return changes, created, task, options, b"", rest
+    note_bytes = int(changes[4]) if len(changes) == 11 else -1
+    if not 0 <= note_bytes <= len(rest):
+        raise ValueError("fields are missing")
+    return changes, created, task, options, rest[:note_bytes], rest[note_bytes:]
+
+
+def _read_options(text: bytes) -> dict[str, bytes]:
+    """Letter → value; the JSON of call options, which ends them, as ``{``."""
+    words, opened, extra = (b" " + text).partition(b" {")
+    options = {chr(word[0]): word[1:] for word in words.split(b" ") if word}
+    if opened:
+        options[_EXTRA] = b"{" + extra
+    return options
+
+
+def _read_extra(options: Mapping[str, bytes]) -> dict[str, object]:
+    extra = options.get(_EXTRA)
+    return _extra_decoder.decode(extra) if extra else {}
 
 
 def _read_note(raw: bytes) -> Note:

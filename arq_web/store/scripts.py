@@ -1,8 +1,10 @@
 """The Lua scripts, and their signatures as the files themselves state them.
 
-Each ``lua/<verb>.lua`` begins with what it does and returns, then names its arguments: ``local worker = ARGV[1]``. These lines
-are the signature: Python calls by keyword, and a name that does not fit is a TypeError, never two swapped arguments. A line
-``local jobs_from = 5 -- ARGV[5..]`` means: from there on, the list ``jobs``.
+Each ``lua/<verb>.lua`` begins with what it does and returns, then names its arguments: ``local worker = ARGV[1]``.
+These lines are the signature: Python calls by keyword, and a name that does not fit is a TypeError, never two swapped
+arguments. A line ``local jobs_from = 5 -- ARGV[5..]`` means: from there on, the list ``jobs``.
+
+"Uses _end, _promote." in the head names the preludes that stand before the script, after ``_record``, which all need.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from arq_web.store.connection import Script
 Argument = bytes | str | int
 _ARGUMENT = re.compile(r"^local (\w+) = (?:tonumber\()?ARGV\[(\d+)\]", re.MULTILINE)
 _REST = re.compile(r"^local (\w+)_from = (\d+) -- ARGV\[\d+\.\.\]", re.MULTILINE)
+_USES = re.compile(r"^--.* Uses (_\w+(?:, _\w+)*)\.$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +47,25 @@ class Verb:
 
 
 def load(verb: str) -> Verb:
-    """Read ``lua/<verb>.lua`` with the prelude that it uses.
+    """Read ``lua/<verb>.lua`` and the preludes that it uses."""
+    return bind(verb, _source(verb))
+
+
+def bind(verb: str, body: str) -> Verb:
+    """Make a script of its text: read the signature, and put ``_record`` and the preludes it uses before it.
 
     Raises:
         ValueError: the binding lines do not number the arguments 1, 2, 3, ...
     """
-    body = _source(verb)
     named = [(int(number), name) for name, number in _ARGUMENT.findall(body)]
     rest = _REST.findall(body)
     numbers = [number for number, _ in named] + [int(first) for _, first in rest]
     if numbers != list(range(1, len(numbers) + 1)) or len(rest) > 1:
         raise ValueError(f"{verb}.lua must bind ARGV[1], ARGV[2], ... in order, the rest last; it binds {numbers}")
-    prelude = _source("_record") + (_source("_create") if "Uses _create" in body else "")
-    text = (prelude + body).encode()
-    script = Script(name=verb, text=text)
-    return Verb(script, tuple(name for _, name in named), rest[0][0] if rest else None)
+    used = _USES.search(body)
+    preludes = ["_record", *(used[1].split(", ") if used else ())]
+    text = "".join([*map(_source, preludes), body])
+    return Verb(Script(verb, text.encode()), tuple(name for _, name in named), rest[0][0] if rest else None)
 
 
 def _source(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import Literal
 
@@ -86,7 +86,8 @@ class ClaimReply:
     """What a claim brought, and what the claimer must know to wait well."""
 
     jobs: list[ClaimedJob]
-    unreadable: list[tuple[str, bytes]]
+    unreadable: list[tuple[bytes, bytes]]
+    """Id and record of what was claimed but cannot be read here; it is with the queue's rejects now."""
     now_ms: int
     next_due_ms: int
     lease_count: int
@@ -181,7 +182,9 @@ class Store:
     Every method may raise StoreUnavailable (send it again: it is safe), StoreRefused, StoreFull or StoreCorrupt.
     """
 
-    def __init__(self, connections: Connections, namespace: str, queue: str, *, keep_dead_ms: int = 7 * 86_400_000) -> None:
+    def __init__(
+        self, connections: Connections, namespace: str, queue: str, *, keep_dead_ms: int = 7 * 86_400_000
+    ) -> None:
         self.connections, self.namespace, self.queue = connections, namespace, queue
         self.base = base_key(namespace, queue)
         self._keep_dead_ms = keep_dead_ms
@@ -193,6 +196,8 @@ class Store:
             JobIdConflict: an id belongs to a job of another task.
             StoreFull: Redis has no memory left.
         """
+        if not jobs:
+            return EnqueueReply([], attended=True)
         rest: list[Argument] = []
         for job in jobs:
             rest += job.arguments()
@@ -222,13 +227,15 @@ class Store:
         )
         now_ms, next_due_ms, lease_count, ready_count, standby = (_int(value) for value in reply[:5])
         jobs: list[ClaimedJob] = []
-        unreadable: list[tuple[str, bytes]] = []
+        unreadable: list[tuple[bytes, bytes]] = []
         for i in range(5, len(reply), 3):
             job_id, raw = _bytes(reply[i]), _bytes(reply[i + 1])
             try:
                 jobs.append(read_claimed(job_id.decode(), self.queue, raw, _bytes(reply[i + 2])))
-            except (UnreadableRecord, ValueError):
-                unreadable.append((job_id.decode(errors="replace"), raw))
+            except ValueError:
+                unreadable.append((job_id, raw))
+        if unreadable:
+            await self._reject(worker, token, unreadable)
         return ClaimReply(jobs, unreadable, now_ms, next_due_ms, lease_count, ready_count, standby == 1)
 
     async def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[Settled]:
@@ -247,7 +254,12 @@ class Store:
         for lease in held:
             rest += (lease.job_id, lease.attempt, lease.token)
         return scripts.RENEW.arguments(
-            rest, worker=worker, kind=kind.value, lease_ms=lease_ms, alive_ms=WORKER_ALIVE_MS, last_token=last_token or "-"
+            rest,
+            worker=worker,
+            kind=kind.value,
+            lease_ms=lease_ms,
+            alive_ms=WORKER_ALIVE_MS,
+            last_token=last_token or "-",
         )
 
     async def renew(
@@ -262,7 +274,9 @@ class Store:
         arguments = scripts.RECLAIM.arguments(limit=limit, grace_ms=grace_ms, keep_dead_ms=self._keep_dead_ms)
         reply = await self._run_list(scripts.RECLAIM, arguments)
         jobs = [
-            Reclaimed(_text(reply[i]), _text(reply[i + 1]), _int(reply[i + 2]), _text(reply[i + 3]), _text(reply[i + 4]))
+            Reclaimed(
+                _text(reply[i]), _text(reply[i + 1]), _int(reply[i + 2]), _text(reply[i + 3]), _text(reply[i + 4])
+            )
             for i in range(3, len(reply), 5)
         ]
         return ReclaimReply(_int(reply[0]), _int(reply[1]), _int(reply[2]), jobs)
@@ -310,11 +324,11 @@ class Store:
         raw = await connection.execute("GET", self.base + b"j:" + job_id.encode())
         if not isinstance(raw, bytes):
             return None
-        aside = b""
-        if with_payload and payload_is_aside(raw):
-            found = await connection.execute("GET", self.base + b"p:" + job_id.encode())
-            aside = found if isinstance(found, bytes) else b""
-        return self._info(job_id, raw, aside)
+        info = self._info(job_id, raw)
+        if not with_payload or not payload_is_aside(raw):
+            return info
+        found = await connection.execute("GET", self.base + b"p:" + job_id.encode())
+        return replace(info, payload=_bytes(found))
 
     async def workers(self) -> list[WorkerSeen]:
         """Workers that claimed or renewed in the last ten seconds."""
@@ -336,9 +350,17 @@ class Store:
         assert isinstance(reply, list)
         return _int(reply[0]) * 1000 + _int(reply[1]) // 1000
 
-    def _info(self, job_id: str, raw: bytes, aside: bytes = b"") -> JobInfo:
+    async def _reject(self, worker: str, token: str, unreadable: Sequence[tuple[bytes, bytes]]) -> None:
+        """Put what was claimed under ``token`` but is not ours to the rejects: as a job it would come back for ever."""
+        rest: list[Argument] = []
+        for job_id, raw in unreadable:
+            rest += (job_id, raw.split(b" ", 2)[1], token, "reject", 0, b"claimed, but not readable")
+        arguments = scripts.SETTLE.arguments(rest, worker=worker, keep_dead_ms=self._keep_dead_ms)
+        await self._run(scripts.SETTLE, arguments)
+
+    def _info(self, job_id: str, raw: bytes) -> JobInfo:
         try:
-            return read_info(job_id, self.queue, raw, aside)
+            return read_info(job_id, self.queue, raw)
         except UnreadableRecord as error:
             raise self._corrupt(f"the record of job {job_id!r}: {error}") from error
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from arq_web.errors import StoreError
+from arq_web.errors import StoreFull, StoreUnavailable
 from arq_web.job import JobInfo
 from arq_web.store.record import UnreadableRecord, read_info
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 REWATCH_S = 30.0
 """The promise to publish lasts a minute (watch.lua); it is renewed at half of that."""
+RETRY_S = 1.0
+"""After Redis took no promise: gone, or full. Then a result comes by looking, not by push."""
 
 
 class Watcher:
@@ -25,44 +26,52 @@ class Watcher:
 
     def __init__(self, connections: Connections, namespace: str) -> None:
         self.channel = f"{namespace}:1:reply:{secrets.token_hex(8)}"
-        self._subscriber: Subscriber = connections.subscriber()
-        self._waiting: dict[tuple[bytes, str], set[asyncio.Future[bytes]]] = {}
-        self._again = asyncio.Event()
+        self._connections = connections
+        self._waiting: dict[tuple[bytes, str], set[asyncio.Future[bytes | None]]] = {}
+        self._subscriber: Subscriber | None = None
         self._subscribed: asyncio.Task[None] | None = None
 
     async def wait(self, store: Store, job_id: str) -> JobInfo | None:
-        """The job once it has ended; None when there is no such job. Waits for ever: the caller sets the limit."""
-        await self._subscribe()
-        key, future = (store.base, job_id), asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, set()).add(future)
-        try:
-            while True:
-                with contextlib.suppress(StoreError):  # a lost Redis is waited out; the caller's limit still holds
+        """The job once it has ended; None when there is no such job.
+
+        Waits for ever, also for a Redis that is gone: the caller sets the limit.
+
+        Raises:
+            StoreRefused, StoreCorrupt: waiting would not help.
+        """
+        key = (store.base, job_id)
+        while True:
+            future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(key, set()).add(future)
+            try:
+                pause_s = REWATCH_S
+                try:
+                    await self._subscribe()
                     word, info = await store.watch(job_id, self.channel)
                     if word != "watching":
                         return info
-                raw = await self._published(future)
-                if raw is not None:
-                    with contextlib.suppress(UnreadableRecord):
-                        return read_info(job_id, store.queue, raw)
-        finally:
-            self._forget(key, future)
-
-    async def _published(self, future: asyncio.Future[bytes]) -> bytes | None:
-        """What was published for this waiter; None when it is time to watch again."""
-        again = asyncio.ensure_future(self._again.wait())
-        try:
-            await asyncio.wait((future, again), timeout=REWATCH_S, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            again.cancel()
-        return future.result() if future.done() else None
+                except (StoreUnavailable, StoreFull):
+                    pause_s = RETRY_S
+                await asyncio.wait((future,), timeout=pause_s)
+            finally:
+                self._forget(key, future)
+            raw = future.result() if future.done() else None
+            if raw is not None:
+                # What cannot be read here is looked at once more, and then named as an error.
+                with contextlib.suppress(UnreadableRecord):
+                    return read_info(job_id, store.queue, raw)
 
     async def _subscribe(self) -> None:
-        if self._subscribed is None or (self._subscribed.done() and self._subscribed.exception() is not None):
-            self._subscriber.on_reconnect = self._watch_all_again
-            subscribing = self._subscriber.subscribe(self.channel.encode(), self._received)
-            self._subscribed = asyncio.ensure_future(subscribing)
-        await asyncio.shield(self._subscribed)
+        subscriber, task = self._connections.subscriber(), self._subscribed
+        has_failed = task is not None and task.done() and (task.cancelled() or task.exception() is not None)
+        if task is None or has_failed or subscriber is not self._subscriber:
+            self._subscriber = subscriber
+            subscriber.on_reconnect = self._watch_all_again
+            task = asyncio.ensure_future(subscriber.subscribe(self.channel.encode(), self._received))
+            # Whoever waited for it may have given up.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._subscribed = task
+        await asyncio.shield(task)
 
     def _received(self, message: bytes) -> None:
         base, _, rest = message.partition(b"\n")
@@ -73,15 +82,14 @@ class Watcher:
 
     def _watch_all_again(self) -> None:
         """What was published while the connection was lost is not said twice: everybody looks again."""
-        self._again.set()
-        self._again = asyncio.Event()
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_result(None)
 
-    def _forget(self, key: tuple[bytes, str], future: asyncio.Future[bytes]) -> None:
+    def _forget(self, key: tuple[bytes, str], future: asyncio.Future[bytes | None]) -> None:
         waiters = self._waiting.get(key)
         if waiters is not None:
             waiters.discard(future)
             if not waiters:
                 del self._waiting[key]
-
-
-WatcherFactory = Callable[[], Watcher]

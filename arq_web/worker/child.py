@@ -139,7 +139,7 @@ class _Child:
             self._say(Failed(error_info(error, "failed"), None))
 
     async def _load(self, run: Run, running: Running) -> AttemptRunner:
-        # Imports happen in the loop's thread, on purpose: a script that has no `if __name__ == "__main__"` then fails with
+        # Imports happen in the loop's thread, on purpose: a script without `if __name__ == "__main__"` then fails with
         # "asyncio.run() cannot be called", where it would start a worker of its own, with children of its own.
         match run.source:
             case FromModule(module, path):

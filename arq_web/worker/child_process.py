@@ -72,7 +72,8 @@ class ChildProcess:
 
     def send(self, message: ToChild) -> None:
         """Write a message; a child that is gone is noticed where its answer is awaited."""
-        self._writer.write(frame(message))
+        if not self._writer.is_closing():
+            self._writer.write(frame(message))
 
     async def next(self, limit_s: float) -> FromChild:
         """Wait for the next thing that it says. Safe to cancel.

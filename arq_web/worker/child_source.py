@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import sys
 from contextlib import suppress
@@ -82,12 +83,19 @@ def _registry_of(value: object) -> object:
     """The registry of an app that has a hub, or of a hub; None for the thousands of other things that modules hold."""
     if isinstance(value, (type, ModuleType, FunctionType, str, int)):
         return None
+    # Looked up without asking the object first: some invent any attribute that they are asked for, or raise.
+    is_hub, is_app = (_has(value, name) for name in ("queue_names", "state"))
+    if not is_hub and not is_app:
+        return None
     try:
-        is_hub = hasattr(value, "resolver") and hasattr(value, "queue_names")
         hub = cast("Any", value) if is_hub else cast("Any", value).state.arq_web
         return cast("object", hub.registry)
-    except Exception:  # noqa: BLE001 - any object may stand in a module, and anything may happen when it is asked
+    except Exception:  # noqa: BLE001 - not an app of ours; what its property raises is its own affair
         return None
+
+
+def _has(value: object, name: str) -> bool:
+    return inspect.getattr_static(value, name, None) is not None
 
 
 def _importable_name(module: str) -> str:

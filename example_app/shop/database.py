@@ -65,7 +65,8 @@ async def get_session() -> AsyncIterator[AsyncSession]:
 
 def open_session() -> AsyncSession:
     """A session where no framework hands one out: ``async with open_session() as session``."""
-    return AsyncSession(_engine(settings().database_url))
+    # What was loaded stays readable after a commit: reading it again would need an await that no attribute can do.
+    return AsyncSession(_engine(settings().database_url), expire_on_commit=False)
 
 
 @functools.cache

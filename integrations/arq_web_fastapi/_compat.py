@@ -1,4 +1,4 @@
-"""The parts of FastAPI that it does not promise to keep: two functions, and the walk over routes. Nothing else uses them.
+"""The parts of FastAPI that it does not promise to keep: two functions, and the walk over routes.
 
 ``get_dependant`` and ``solve_dependencies`` have kept the keywords that are used here from FastAPI 0.115 to today;
 ``tests/integrations/test_fastapi.py`` runs on the oldest version we allow and on the newest.

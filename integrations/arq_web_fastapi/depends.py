@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
+
+from fastapi import Depends, params
+from starlette.requests import HTTPConnection
 
 import arq_web
 from arq_web.errors import InvalidRoute
 from arq_web.hub import Hub
 from arq_web.queue import DEFAULT_QUEUE
-from fastapi import Depends, params
-from starlette.requests import HTTPConnection
 
 STATE = "arq_web"
 """The attribute of ``app.state`` that holds the app's hub."""
 
 
 def FromQueue(name: str, *, sync: bool = False) -> Any:  # noqa: N802 - it stands where Depends stands
-    """Ask for a named queue: ``emails: Annotated[arq_web.Queue, FromQueue("emails")]``.
+    """Ask for a queue by its name.
+
+    ::
+
+        async def signup(user: SignUp, emails: Annotated[arq_web.Queue, FromQueue("emails")]) -> None: ...
 
     Args:
         name: one of ``ArqWeb(queues=[...])``.
@@ -28,7 +34,11 @@ def FromQueue(name: str, *, sync: bool = False) -> Any:  # noqa: N802 - it stand
 
 
 def RequestTime(dependency: Callable[..., Any] | None = None, *, use_cache: bool = True) -> Any:  # noqa: N802
-    """Resolve a job's dependency in the request, and send its value: ``Annotated[int, RequestTime(current_user_id)]``.
+    """Resolve a job's dependency in the request, and send its value.
+
+    ::
+
+        async def resize(image_id: int, owner: Annotated[int, RequestTime(current_user_id)]) -> Image: ...
 
     Dependencies that read the request are resolved there anyway. This says so, and does it for those that do not.
     In an ordinary route it is ``Depends``.
@@ -40,21 +50,24 @@ class RequestTimeDepends(params.Depends):
     """What ``RequestTime(...)`` returns."""
 
 
+@dataclass(frozen=True, slots=True)
 class QueueProvider:
     """Gives a queue of the running app, in requests, websockets and jobs."""
 
-    def __init__(self, name: str | None = None) -> None:
-        self.name = name
+    name: str | None = None
 
     async def __call__(self, connection: HTTPConnection) -> arq_web.Queue:
         """The queue; no Redis command is sent."""
         return queue_of(hub_of(connection), self.name)
 
 
-class SyncQueueProvider(QueueProvider):
+@dataclass(frozen=True, slots=True)
+class SyncQueueProvider:
     """The same for code that runs in a thread."""
 
-    async def __call__(self, connection: HTTPConnection) -> arq_web.SyncQueue:  # type: ignore[override]
+    name: str | None = None
+
+    async def __call__(self, connection: HTTPConnection) -> arq_web.SyncQueue:
         """The queue, bound to the loop: that is why this is async."""
         return sync_queue_of(hub_of(connection), self.name)
 

@@ -52,7 +52,7 @@ def controller_of(handler: BaseRouteHandler) -> object | None:
     return controller
 
 
-def look_like(target: object, signature: inspect.Signature, call: Callable[..., object]) -> None:
+def look_like(target: Any, signature: inspect.Signature) -> None:
     """Give a callable object the face of the ``async def`` with this signature.
 
     Litestar reads a handler by ``inspect.signature``, ``get_type_hints`` and ``inspect.iscoroutinefunction``, also when
@@ -62,7 +62,7 @@ def look_like(target: object, signature: inspect.Signature, call: Callable[..., 
     hints = {p.name: p.annotation for p in signature.parameters.values() if p.annotation is not p.empty}
 
     async def face(*args: object, **kwargs: object) -> object:
-        return await call(*args, **kwargs)  # type: ignore[misc]
+        return await target(*args, **kwargs)
 
     vars(target).update(
         __code__=face.__code__,

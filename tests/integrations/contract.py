@@ -437,7 +437,6 @@ class WorkerContract(FrontFixtures):
         job = front.hub.queue().job(response.json()["id"], front.resize)
         ops = [Op("crop", Decimal("0.1")), Op("blur", Decimal(2))]
         assert await job.result(timeout=5) == Resized(IMAGE, ops, 7, date(2026, 11, 20), "t1", True, 1)
-        assert (await job.info()).progress is not None
 
     async def test_parameters_left_out_have_their_defaults(self, front: Front, client: httpx.AsyncClient) -> None:
         response = await post_resize(client)

@@ -1,124 +1,71 @@
--- _record: how a job's record is read, written and ended. Put before every script, so that one place knows the layout.
--- The layout is described in docs/reference/wire-format.md and read by store/record.py.
+-- _record: how a job's record is read and written, and the places of a live job. Put before every script, so that one
+-- place knows the layout. It is described in docs/reference/wire-format.md and read by store/record.py.
 local base = KEYS[1] -- "<namespace>:1:{<queue>}:", begins every key of the queue
 local READY, DUE, LEASES, WAKE = base .. 'ready', base .. 'due', base .. 'leases', base .. 'wake'
 local WORKERS, DEAD, REJECTS = base .. 'workers', base .. 'dead', base .. 'rejects'
-local INLINE_BYTES = 4096 -- a larger payload lives in a key of its own: transitions rewrite the record
-local MIN_KEEP_MS = 60000 -- no record goes within a minute of its end: a lost reply must find it
 local WEEK_MS = 604800000
+local LATEST_MS = 99999999999999 -- Lua prints 14 digits; the year 5138 will do
 local TERMINAL = { c = true, d = true, x = true, e = true }
+local NUMBER = { p = 'priority', e = 'expires', c = 'max_crashes', k = 'keep_s' } -- options of the second line,
+local WORD = { n = 'nonce', u = 'unique', a = 'aside' } --                         by their letter
+local DEFAULT_MAX_CRASHES, DEFAULT_KEEP_S = 3, 3600
 
 local time = redis.call('TIME') -- the only clock: hosts may disagree
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_us = (time[1] - 1735689600) * 1000000 + time[2] -- since 2025, to leave room for priorities in a double
 
+-- Whatever passes here must never raise later: a script that stops half-way has written half.
 local function read(raw)
   if not raw then return nil end
-  local s, a, f, c, note_len, more, spec_at = string.match(raw, '^(%l) (%d+) (%d+) (%d+) (%d+)([^\n]*)\n()')
-  if not s then return nil end
-  local created, nonce, priority, expires, max_crashes, keep_s, where, unique, task, spec_end =
-    string.match(raw, '^(%d+) (%S+) (%-?%d+) (%d+) (%d+) (%d+) ([.+]) (%S+) (%S+)[^\n]*()\n', spec_at)
-  if not created then return nil end
-  local token, since, started, due, flags, worker = string.match(more, '^ (%S+) (%d+) (%d+) (%d+) (%S+) (%S+)$')
-  note_len = tonumber(note_len)
-  if #raw < spec_end + note_len then return nil end
-  return {
-    state = s, attempt = tonumber(a), failures = tonumber(f), crashes = tonumber(c),
-    token = token or '-', since = since or '0', started = started or '0', due = due or '0',
-    flags = flags or '-', worker = worker or '-',
-    created = tonumber(created), nonce = nonce, priority = tonumber(priority), expires = tonumber(expires),
-    max_crashes = tonumber(max_crashes), keep_ms = tonumber(keep_s) * 1000, aside = where == '+',
-    unique = unique, task = task, spec = string.sub(raw, spec_at, spec_end),
-    note = string.sub(raw, spec_end + 1, spec_end + note_len), payload = string.sub(raw, spec_end + note_len + 1),
+  local state, changes, spec_at, created, task, options, body_at =
+    string.match(raw, '^([sqrtcdxe])([^\n]*)\n()(%d+) (%S+)([^\n]*)\n()')
+  if not state then return nil end
+  local j = {
+    raw = raw, state = state, attempt = 0, failures = 0, crashes = 0, token = '-', since = created, started = 0, due = 0,
+    flags = '-', worker = '-', created = tonumber(created), task = task, nonce = '-', priority = 0, expires = 0,
+    max_crashes = DEFAULT_MAX_CRASHES, keep_s = DEFAULT_KEEP_S, aside = false, unique = '-', extra = '', note = '',
+    spec = string.sub(raw, spec_at, body_at - 1),
   }
+  if options ~= '' then
+    local words, extra = string.match(options, '^(.-)( {.*)$')
+    j.extra = extra or ''
+    for letter, value in string.gmatch(words or options, ' (%l)(%S+)') do
+      if WORD[letter] then j[WORD[letter]] = value end
+      if NUMBER[letter] then
+        if not string.find(value, '^%-?%d+$') then return nil end
+        j[NUMBER[letter]] = tonumber(value)
+      end
+    end
+  end
+  local note_bytes = 0
+  if changes ~= '' then
+    local a, f, c, n, token, since, started, due, flags, worker =
+      string.match(changes, '^ (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+) (%d+) (%S+) (%S+)$')
+    if not a then return nil end
+    j.attempt, j.failures, j.crashes, note_bytes = tonumber(a), tonumber(f), tonumber(c), tonumber(n)
+    j.token, j.since, j.started, j.due, j.flags, j.worker = token, since, started, due, flags, worker
+    if #raw < body_at + note_bytes - 1 then return nil end
+    j.note = string.sub(raw, body_at, body_at + note_bytes - 1)
+  end
+  j.keep_ms, j.payload = j.keep_s * 1000, string.sub(raw, body_at + note_bytes)
+  return j
+end
+
+-- What never changes: options only where they are not the default, so that most jobs spend no byte on them.
+local function spec_of(j)
+  return j.created .. ' ' .. j.task .. (j.nonce == '-' and '' or ' n' .. j.nonce)
+    .. (j.priority == 0 and '' or ' p' .. j.priority) .. (j.expires == 0 and '' or ' e' .. j.expires)
+    .. (j.max_crashes == DEFAULT_MAX_CRASHES and '' or ' c' .. j.max_crashes)
+    .. (j.keep_s == DEFAULT_KEEP_S and '' or ' k' .. j.keep_s) .. (j.unique == '-' and '' or ' u' .. j.unique)
+    .. (j.aside and ' a1' or '') .. j.extra .. '\n'
 end
 
 local function write(id, j, ttl_ms)
-  local raw = table.concat({ j.state, j.attempt, j.failures, j.crashes, #j.note, j.token, j.since, j.started, j.due,
-    j.flags, j.worker }, ' ') .. '\n' .. j.spec .. j.note .. j.payload
+  local raw = j.state .. ' ' .. j.attempt .. ' ' .. j.failures .. ' ' .. j.crashes .. ' ' .. #j.note .. ' ' .. j.token .. ' '
+    .. j.since .. ' ' .. j.started .. ' ' .. j.due .. ' ' .. j.flags .. ' ' .. j.worker .. '\n' .. j.spec .. j.note .. j.payload
   if ttl_ms then redis.call('SET', base .. 'j:' .. id, raw, 'PX', ttl_ms)
   else redis.call('SET', base .. 'j:' .. id, raw) end
   return raw
-end
-
-local function flagged(j, flag) return string.find(j.flags, flag, 1, true) ~= nil end
-local function set_flag(j, flag)
-  if not flagged(j, flag) then j.flags = (j.flags == '-' and '' or j.flags) .. flag end
-end
-
-local woken = false
-local function wake()
-  if woken then return end
-  woken = true
-  if redis.call('LLEN', WAKE) == 0 then redis.call('RPUSH', WAKE, '1') end
-  redis.call('PEXPIRE', WAKE, 60000)
-end
-
--- Position among the ready jobs: priority first, then the time given. Back to the head means: the time of creation.
-local function make_ready(id, j, position_us)
-  redis.call('ZADD', READY, string.format('%.0f', position_us - j.priority * 8e14), id)
-  wake()
-end
-local function back_to_head(id, j)
-  j.state, j.since, j.flags = 'q', now_ms, flagged(j, 'w') and 'w' or '-'
-  write(id, j)
-  make_ready(id, j, (j.created - 1735689600000) * 1000)
-end
-local function make_due(id, j, state, due_ms)
-  j.state, j.since, j.due = state, now_ms, due_ms
-  write(id, j)
-  redis.call('ZADD', DUE, due_ms, id)
-  if redis.call('ZRANGE', DUE, 0, 0)[1] == id then wake() end
-end
-
-local function count(what, n)
-  if n == 0 then return end
-  local minute = base .. 'm:' .. math.floor(now_ms / 60000)
-  if redis.call('HINCRBY', minute, what, n) == n then redis.call('PEXPIRE', minute, 10800000) end
-end
-
--- The one way to an end: the record gets its time to live, the unique key goes, whoever watches is told.
-local function finish(id, j, state, keep_ms, note)
-  if keep_ms < MIN_KEEP_MS then keep_ms = MIN_KEEP_MS end
-  local watched = flagged(j, 'w')
-  j.state, j.since, j.note, j.flags = state, now_ms, note, flagged(j, 'n') and 'n' or '-'
-  local raw = write(id, j, keep_ms)
-  if j.aside then redis.call('PEXPIRE', base .. 'p:' .. id, keep_ms) end
-  if j.unique ~= '-' and redis.call('GET', base .. 'u:' .. j.unique) == id then redis.call('DEL', base .. 'u:' .. j.unique) end
-  if state == 'd' then
-    redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now_ms - WEEK_MS)
-    redis.call('ZADD', DEAD, now_ms, id)
-    redis.call('PEXPIRE', DEAD, WEEK_MS)
-  end
-  if watched then
-    for _, channel in ipairs(redis.call('SMEMBERS', base .. 'w:' .. id)) do
-      redis.call('PUBLISH', channel, base .. '\n' .. id .. '\n' .. raw)
-    end
-    redis.call('DEL', base .. 'w:' .. id)
-  end
-end
-
--- A lease that ended without a settle, or a child process that died: costs a crash, never a failure.
-local function crash(id, j, keep_dead_ms)
-  j.crashes = j.crashes + 1
-  if flagged(j, 'c') then finish(id, j, 'x', j.keep_ms, '')
-  elseif j.crashes >= j.max_crashes then
-    local lost = '{"reason":"lost_worker","type":"LostWorker","message":"the process that ran it died ' .. j.crashes .. ' times"}'
-    finish(id, j, 'd', keep_dead_ms, lost)
-  else back_to_head(id, j) end
-  return j.state
-end
-
--- What is not ours is kept for a week with its raw bytes, and counted; it never stops a worker.
-local function reject(id, reason)
-  local key = base .. 'j:' .. id
-  local raw = redis.pcall('GET', key)
-  if type(raw) == 'table' then raw = redis.pcall('DUMP', key) end
-  if type(raw) ~= 'string' then raw = '' end
-  redis.call('DEL', key)
-  redis.call('LPUSH', REJECTS, table.concat({ now_ms, reason, #id, id .. raw }, '\n'))
-  redis.call('LTRIM', REJECTS, 0, 999)
-  redis.call('PEXPIRE', REJECTS, WEEK_MS)
 end
 
 -- One command for all; a key of another type reads as missing.
@@ -130,4 +77,47 @@ local function read_many(ids)
     for i, raw in ipairs(redis.call('MGET', unpack(keys))) do jobs[first + i - 1] = read(raw) end
   end
   return jobs
+end
+
+-- 'c' its cancellation was asked for, 'w' somebody watches it, 'n' its result was not kept.
+local function flagged(j, flag) return string.find(j.flags, flag, 1, true) ~= nil end
+local function set_flag(j, flag)
+  if not flagged(j, flag) then j.flags = (j.flags == '-' and '' or j.flags) .. flag end
+end
+
+-- The live job that holds a unique key. One that ended, or is gone, holds nothing.
+local function holder_of(unique)
+  local id = unique ~= '-' and redis.call('MGET', base .. 'u:' .. unique)[1]
+  local j = id and read_many({ id })[1]
+  return j and not TERMINAL[j.state] and id
+end
+
+local woken = false
+local function wake()
+  if not woken and redis.call('LLEN', WAKE) == 0 then
+    redis.call('RPUSH', WAKE, '1')
+    redis.call('PEXPIRE', WAKE, 60000)
+  end
+  woken = true
+end
+
+-- Position among the ready jobs: priority first, then the time given. Without one: behind all others.
+local lined_up = 0
+local function make_ready(id, j, position_us)
+  lined_up = lined_up + 1 -- jobs of one script keep their order
+  redis.call('ZADD', READY, string.format('%.0f', (position_us or now_us + lined_up) - j.priority * 8e14), id)
+end
+local function make_due(id, due_ms)
+  redis.call('ZADD', DUE, due_ms, id)
+  if redis.call('ZRANGE', DUE, 0, 0)[1] == id then wake() end
+end
+
+-- What happened, per minute, for three hours. pcall: numbers are not worth a failure.
+local tally = {}
+local function count(what) tally[what] = (tally[what] or 0) + 1 end
+local function save_counts()
+  for what, n in pairs(tally) do
+    local minute = base .. 'm:' .. math.floor(now_ms / 60000)
+    if redis.pcall('HINCRBY', minute, what, n) == n then redis.call('PEXPIRE', minute, 10800000) end
+  end
 end

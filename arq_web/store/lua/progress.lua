@@ -4,7 +4,7 @@ local attempt = tonumber(ARGV[2])
 local token = ARGV[3]
 local note = ARGV[4]
 
-local j = read(redis.call('GET', base .. 'j:' .. id))
+local j = read_many({ id })[1]
 if not j or j.state ~= 'r' or j.attempt ~= attempt or j.token ~= token then return 0 end
 j.note = note
 write(id, j)

@@ -1,6 +1,6 @@
 -- reclaim: take jobs from workers whose lease has passed: back to the head, or dead when that was one crash too many.
 -- Nobody looked for a while (a Redis that stood still, a quiet queue): owners get `grace_ms` to renew first.
--- Returns {now_ms, grace until ms, earliest lease or 0, id, state now, crashes, worker, task, ...}.
+-- Returns {now_ms, grace until ms, earliest lease or 0, id, state now, crashes, worker, task, ...}. Uses _end.
 local limit = tonumber(ARGV[1])
 local grace_ms = tonumber(ARGV[2])
 local keep_dead_ms = tonumber(ARGV[3])
@@ -11,22 +11,19 @@ last, grace_until = tonumber(last), tonumber(grace_until)
 if not last or last > now_ms or now_ms - last > grace_ms then grace_until = now_ms + grace_ms end
 redis.call('SET', base .. 'reclaimed', now_ms .. ' ' .. grace_until, 'PX', 60000)
 local out = { now_ms, grace_until, 0 }
-if now_ms >= grace_until then
-  local ids = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now_ms, 'LIMIT', 0, limit)
-  local jobs, dead, back = read_many(ids), 0, 0
-  for i, id in ipairs(ids) do
-    local j = jobs[i]
-    redis.call('ZREM', LEASES, id)
-    if not j then reject(id, 'leased without a readable record')
-    elseif j.state == 'r' then
-      redis.call('SREM', base .. 'h:' .. j.worker, id)
-      local state = crash(id, j, keep_dead_ms)
-      dead, back = dead + (state == 'd' and 1 or 0), back + 1
-      for _, value in ipairs({ id, state, j.crashes, j.worker, j.task }) do out[#out + 1] = value end
-    end
+local ids = now_ms < grace_until and {} or redis.call('ZRANGEBYSCORE', LEASES, '-inf', now_ms, 'LIMIT', 0, limit)
+local jobs = read_many(ids)
+for i, id in ipairs(ids) do
+  local j = jobs[i]
+  redis.call('ZREM', LEASES, id)
+  if not j then reject(id, 'leased without a readable record')
+  elseif j.state == 'r' then
+    redis.call('SREM', base .. 'h:' .. j.worker, id)
+    j.token = '-' -- its attempt has lost it, also before another begins: a late settle changes nothing
+    crash(id, j, keep_dead_ms)
+    for _, value in ipairs({ id, j.state, j.crashes, j.worker, j.task }) do out[#out + 1] = value end
   end
-  count('crash', back)
-  count('lost', dead)
 end
 out[3] = tonumber(redis.call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')[2] or 0)
+save_counts()
 return out

@@ -1,5 +1,5 @@
 -- renew: keep the leases of the attempts that this worker holds, and hand back what it holds without knowing.
--- Returns one number per entry: 1 renewed, 2 renewed and its cancellation was asked for, 0 lost.
+-- Returns one number per entry: 1 renewed, 2 renewed and its cancellation was asked for, 0 lost. Uses _end.
 local worker = ARGV[1]
 local kind = ARGV[2]
 local lease_ms = tonumber(ARGV[3])
@@ -28,17 +28,22 @@ for first = 1, #leases, 1000 do redis.call('ZADD', LEASES, unpack(leases, first,
 
 -- Orphans of our own: only when no claim newer than the worker's list has run meanwhile.
 local held, last = base .. 'h:' .. worker, redis.call('GET', base .. 'k:' .. worker)
-if not last or string.sub(last, 1, #last_token + 1) == last_token .. ' ' then
+if not last or string.match(last, '^%S+') == last_token then
+  local orphans = {}
   for _, id in ipairs(redis.call('SMEMBERS', held)) do
-    if not listed[id] then
-      local j = read(redis.call('GET', base .. 'j:' .. id))
-      redis.call('SREM', held, id)
-      if j and j.state == 'r' and j.worker == worker then
-        redis.call('ZREM', LEASES, id)
-        back_to_head(id, j)
-      end
+    if not listed[id] then orphans[#orphans + 1] = id end
+  end
+  local found = read_many(orphans)
+  for i, id in ipairs(orphans) do
+    local j = found[i]
+    redis.call('SREM', held, id)
+    if j and j.state == 'r' and j.worker == worker then
+      redis.call('ZREM', LEASES, id)
+      j.token = '-' -- whoever still runs it has lost it
+      release(id, j)
     end
   end
 end
 redis.call('PEXPIRE', held, lease_ms * 8)
+save_counts()
 return answers

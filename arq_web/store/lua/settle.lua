@@ -1,36 +1,42 @@
 -- settle: end n attempts, each with an outcome, each only if it is still the owner (attempt and token).
 -- Every entry is checked before any is written. Returns one number per entry: 1 recorded, 2 recorded already by this very
 -- attempt (the request was sent twice), 3 recorded as cancelled (that was asked for meanwhile), 0 lost: another attempt
--- owns the job, and nothing was changed.
+-- owns the job, or its lease was taken away, and nothing was changed. Uses _end.
 local worker = ARGV[1]
 local keep_dead_ms = tonumber(ARGV[2])
 local entries_from = 3 -- ARGV[3..]: id, attempt, token, outcome, ms (how long to keep, or to wait), note
 
 local LOST, RECORDED, ALREADY, CANCELLED = 0, 1, 2, 3
-local function retry_later(id, j, state, entry)
-  if flagged(j, 'c') then finish(id, j, 'x', j.keep_ms, '') return CANCELLED end
-  j.note, j.flags = entry.note, flagged(j, 'w') and 'w' or '-'
-  make_due(id, j, state, now_ms + entry.ms)
-  return RECORDED
+local function later(id, j, state, e, what)
+  if flagged(j, 'c') then return finish(id, j, 'x', j.keep_ms, '') end
+  j.state, j.since, j.due, j.note = state, now_ms, math.min(now_ms + e.ms, LATEST_MS), e.note
+  write(id, j)
+  make_due(id, j.due)
+  count(what)
 end
 local outcomes = {
   complete = function(id, j, e)
     if e.ms == 0 then set_flag(j, 'n') end
     finish(id, j, 'c', e.ms, e.ms == 0 and '' or e.note)
   end,
-  retry = function(id, j, e) j.failures = j.failures + 1 return retry_later(id, j, 't', e) end,
-  snooze = function(id, j, e) return retry_later(id, j, 's', e) end,
-  park = function(id, j, e) return retry_later(id, j, 's', e) end,
-  bury = function(id, j, e) j.failures = j.failures + 1 finish(id, j, 'd', keep_dead_ms, e.note) end,
-  cancel = function(id, j, e) finish(id, j, 'x', j.keep_ms, e.note) return CANCELLED end,
-  crash = function(id, j) if crash(id, j, keep_dead_ms) == 'x' then return CANCELLED end end,
-  release = function(id, j)
-    if flagged(j, 'c') then finish(id, j, 'x', j.keep_ms, '') return CANCELLED end
-    back_to_head(id, j)
+  retry = function(id, j, e)
+    j.failures = j.failures + 1
+    later(id, j, 't', e, 'retry')
   end,
+  snooze = function(id, j, e) later(id, j, 's', e, 'snooze') end,
+  park = function(id, j, e) later(id, j, 's', e, 'park') end,
+  bury = function(id, j, e)
+    j.failures = j.failures + 1
+    finish(id, j, 'd', keep_dead_ms, e.note)
+    count('bury')
+  end,
+  cancel = function(id, j, e) finish(id, j, 'x', j.keep_ms, e.note) end,
+  crash = function(id, j) crash(id, j, keep_dead_ms) end,
+  release = function(id, j) release(id, j) end,
+  reject = function(id, j, e) reject(id, e.note, j) end, -- claimed, but the worker cannot read it
 }
 
-local ids, entries, answers, owned = {}, {}, {}, {}
+local ids, entries, answers, owned, owner = {}, {}, {}, {}, {}
 for from = entries_from, #ARGV, 6 do
   if not outcomes[ARGV[from + 3]] then return redis.error_reply('ERR unknown outcome ' .. ARGV[from + 3]) end
   ids[#ids + 1] = ARGV[from]
@@ -41,21 +47,21 @@ for from = entries_from, #ARGV, 6 do
 end
 local jobs = read_many(ids)
 for i, e in ipairs(entries) do
-  local j = jobs[i]
+  local j, id = jobs[i], ids[i]
   if not j or j.attempt ~= e.attempt or j.token ~= e.token then answers[i] = LOST
-  elseif j.state ~= 'r' then answers[i] = ALREADY
-  else owned[#owned + 1] = ids[i] end
+  elseif j.state ~= 'r' or owner[id] then answers[i] = ALREADY
+  else
+    owner[id] = i
+    owned[#owned + 1] = id
+  end
 end
 if #owned == 0 then return answers end
 redis.call('ZREM', LEASES, unpack(owned)) -- a write that a full Redis accepts: what follows then passes
 redis.call('SREM', base .. 'h:' .. worker, unpack(owned))
-local counts = {}
-for i, e in ipairs(entries) do
-  if not answers[i] then
-    answers[i] = outcomes[e.outcome](ids[i], jobs[i], e) or RECORDED
-    local what = answers[i] == CANCELLED and 'cancel' or e.outcome
-    counts[what] = (counts[what] or 0) + 1
-  end
+for _, id in ipairs(owned) do
+  local i = owner[id]
+  outcomes[entries[i].outcome](id, jobs[i], entries[i])
+  answers[i] = jobs[i].state == 'x' and CANCELLED or RECORDED
 end
-for what, n in pairs(counts) do count(what, n) end
+save_counts()
 return answers

@@ -3,14 +3,13 @@
 local id = ARGV[1]
 local channel = ARGV[2]
 
-local raw = redis.call('GET', base .. 'j:' .. id)
-local j = read(raw)
+local j = read_many({ id })[1]
 if not j then return { 'absent' } end
-if TERMINAL[j.state] then return { 'ended', raw } end
+if TERMINAL[j.state] then return { 'ended', j.raw } end
 redis.call('SADD', base .. 'w:' .. id, channel)
 redis.call('PEXPIRE', base .. 'w:' .. id, 60000)
 if not flagged(j, 'w') then
   set_flag(j, 'w')
   write(id, j)
 end
-return { 'watching', raw }
+return { 'watching', j.raw }

@@ -1,0 +1,188 @@
+"""``app-worker jobs ls | show | cancel | redrive``: look at jobs, and do what a person may do to them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import click
+
+from arq_web.cli.app_source import AppSource, chosen_queues, takes_app, with_connections
+from arq_web.cli.group import Failed
+from arq_web.cli.job_listing import LISTED, Listing, as_json, as_text, list_jobs
+from arq_web.cli.job_page import FoundJob, page_json, page_text
+from arq_web.errors import JobNotFound, StoreCorrupt
+from arq_web.hub import Hub
+from arq_web.queue import Job
+from arq_web.store.inspection import Inspector
+
+STATES = ("queued", "scheduled", "running", "retrying", "dead", "succeeded", "cancelled", "expired", "rejected")
+PAGE_COUNT = 100
+SHORTEST_PREFIX = 4
+
+of_queue = click.option(
+    "--queue", "-q", "queues", multiple=True, metavar="NAME", help="In this queue; default: all of the app's."
+)
+in_json = click.option("--json", "in_json", is_flag=True, help="JSON instead of text.")
+
+
+@click.group()
+def jobs() -> None:
+    """Look at jobs, cancel them, redrive dead ones.
+
+    \b
+      app-worker jobs ls main:app                        what is alive, dead or rejected
+      app-worker jobs ls main:app --state dead
+      app-worker jobs show main:app 0b8f1c9e             all that is known of one
+      app-worker jobs redrive main:app --all-dead
+    """  # noqa: D301 - click reads the escape
+
+
+@jobs.command("ls")
+@takes_app
+@of_queue
+@click.option(
+    "--state",
+    type=click.Choice(STATES),
+    help="Only these; succeeded, cancelled and expired ones are looked for in the whole database: slow.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows per queue and state."
+)
+@in_json
+def ls(source: AppSource, *, queues: tuple[str, ...], state: str | None, limit: int, in_json: bool) -> None:
+    """List jobs: those alive, dead ones (newest first), and what was rejected because it was no job."""
+    hub = source.load_hub()
+    names = chosen_queues(hub, queues)
+    states = LISTED if state is None else (state,)
+
+    async def look(hub: Hub) -> list[Listing]:
+        return [await list_jobs(Inspector(hub.queue(name).store), name, states, limit) for name in names]
+
+    listings = with_connections(hub, look)
+    click.echo(as_json(listings) if in_json else as_text(listings))
+
+
+@jobs.command()
+@takes_app
+@click.argument("job_id", metavar="ID")
+@of_queue
+@in_json
+def show(source: AppSource, job_id: str, *, queues: tuple[str, ...], in_json: bool) -> None:
+    """Show all that is known of a job, its arguments included. The beginning of its id is enough."""
+    hub = source.load_hub()
+    names = chosen_queues(hub, queues)
+
+    async def look(hub: Hub) -> FoundJob:
+        for name in names:
+            found = await _find(hub, name, job_id)
+            if found is not None:
+                return found
+        raise JobNotFound(job_id)
+
+    found = with_connections(hub, look)
+    click.echo(page_json(found) if in_json else page_text(found))
+
+
+@jobs.command()
+@takes_app
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@of_queue
+@click.pass_context
+def cancel(ctx: click.Context, source: AppSource, job_ids: tuple[str, ...], *, queues: tuple[str, ...]) -> None:
+    """Cancel jobs: at once if they wait; a running one is asked to end. Exit with 1 if one had ended, or is unknown."""
+    words = _each(source, queues, job_ids, lambda job: job.cancel())
+    _report(ctx, words, fine=("cancelled", "requested"))
+
+
+@jobs.command()
+@takes_app
+@click.argument("job_ids", metavar="[ID...]", nargs=-1)
+@click.option("--all-dead", is_flag=True, help="All that are dead now.")
+@of_queue
+@click.pass_context
+def redrive(
+    ctx: click.Context, source: AppSource, job_ids: tuple[str, ...], *, all_dead: bool, queues: tuple[str, ...]
+) -> None:
+    """Put dead, cancelled or expired jobs back into their queue with fresh counters. Exit status 1 if one cannot be."""
+    if all_dead == bool(job_ids):
+        raise click.UsageError("Give the ids of jobs, or --all-dead.")
+    if not all_dead:
+        _report(ctx, _each(source, queues, job_ids, lambda job: job.redrive()), fine=("redriven",))
+        return
+    hub = source.load_hub()
+    names = chosen_queues(hub, queues)
+
+    async def redrive_all(hub: Hub) -> dict[str, int]:
+        return {name: await _redrive_dead(hub, name) for name in names}
+
+    for name, count in with_connections(hub, redrive_all).items():
+        click.echo(f"{name}: {count} redriven")
+
+
+async def _find(hub: Hub, queue: str, job_id: str) -> FoundJob | None:
+    """A job by id, a reject by id, or the one job whose id begins like this."""
+    store = hub.queue(queue).store
+    inspector = Inspector(store)
+    try:
+        info = await store.read(job_id, with_payload=True)
+    except StoreCorrupt as error:
+        raise Failed(f"{error} The next claim moves it to the rejects: app-worker jobs ls --state rejected") from error
+    if info is not None:
+        return FoundJob(info)
+    for reject in await inspector.rejects(limit=1000):
+        if reject.id == job_id:
+            return FoundJob(reject)
+    if len(job_id) < SHORTEST_PREFIX:
+        return None
+    ids = await inspector.find(job_id.removesuffix("…"))
+    if len(ids) > 1:
+        raise Failed(f"Several ids begin with {job_id}: {', '.join(ids)}")
+    return await _find(hub, queue, ids[0]) if ids else None
+
+
+def _each(
+    source: AppSource, queues: tuple[str, ...], job_ids: tuple[str, ...], act: Callable[[Job[object]], Awaitable[str]]
+) -> dict[str, str]:
+    hub = source.load_hub()
+    names = chosen_queues(hub, queues)
+
+    async def act_on_all(hub: Hub) -> dict[str, str]:
+        return {job_id: await _act(hub, names, job_id, act) for job_id in dict.fromkeys(job_ids)}
+
+    return with_connections(hub, act_on_all)
+
+
+async def _act(hub: Hub, names: tuple[str, ...], job_id: str, act: Callable[[Job[object]], Awaitable[str]]) -> str:
+    """Act on the job of that id; ids are unique per queue only, and a guess could hit the wrong job."""
+    having = [name for name in names if await hub.queue(name).store.read(job_id) is not None]
+    if len(having) > 1:
+        raise Failed(f"There is a job {job_id} in each of the queues {', '.join(having)}: say which, with --queue.")
+    if not having:
+        return "absent"
+    try:
+        return await act(hub.queue(having[0]).job(job_id))
+    except JobNotFound:
+        return "absent"
+
+
+async def _redrive_dead(hub: Hub, name: str) -> int:
+    """Redrive what is dead now; what dies again meanwhile is left for a person to look at."""
+    queue = hub.queue(name)
+    inspector = Inspector(queue.store)
+    until_ms = await queue.store.server_now_ms()
+    done = skipped = 0
+    while ids := await inspector.dead_ids(until_ms=until_ms, skip=skipped, limit=PAGE_COUNT):
+        for job_id in ids:
+            try:
+                word = await queue.job(job_id).redrive()
+            except JobNotFound:
+                word = "live"
+            done, skipped = (done + 1, skipped) if word == "redriven" else (done, skipped + 1)
+    return done
+
+
+def _report(ctx: click.Context, words: dict[str, str], *, fine: tuple[str, ...]) -> None:
+    for job_id, word in words.items():
+        click.echo(f"{job_id}: {word}")
+    if any(word not in fine for word in words.values()):
+        ctx.exit(Failed.exit_code)

@@ -1,0 +1,36 @@
+"""arq_web for FastAPI. Import it as ``arq_web.fastapi``."""
+
+from arq_web import (
+    INJECTED,
+    DoNotRetry,
+    JobContext,
+    Progress,
+    Retry,
+    Snooze,
+    cron,
+    every,
+    schedule,
+    task,
+)
+from arq_web_fastapi.depends import FromQueue, Queue, RequestTime, SyncQueue
+from arq_web_fastapi.plugin import ArqWeb
+from arq_web_fastapi.routes import background_job
+
+__all__ = [
+    "INJECTED",
+    "ArqWeb",
+    "DoNotRetry",
+    "FromQueue",
+    "JobContext",
+    "Progress",
+    "Queue",
+    "RequestTime",
+    "Retry",
+    "Snooze",
+    "SyncQueue",
+    "background_job",
+    "cron",
+    "every",
+    "schedule",
+    "task",
+]

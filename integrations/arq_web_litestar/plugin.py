@@ -1,0 +1,226 @@
+"""``ArqWeb`` for Litestar: one plugin, which brings queues, the status route, the embedded worker and the command."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import keyword
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from litestar import Litestar, Request, get
+from litestar.config.app import AppConfig
+from litestar.constants import RESERVED_KWARGS
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, QueryParameter
+from litestar.plugins import CLIPlugin, InitPlugin, ReceiveRoutePlugin
+from litestar.response import Response
+from litestar.routes import BaseRoute
+
+from arq_web import queue as core_queue
+from arq_web import sync_queue as core_sync_queue
+from arq_web.config import Config, EmbeddedMode
+from arq_web.errors import InvalidConfig, InvalidOption, JobNotFound, StoreUnavailable
+from arq_web.http import answers
+from arq_web.registry import TaskSource
+from arq_web.schedule import Schedule
+from arq_web_litestar._compat import controller_of, function_of, handlers_of, providers_of
+from arq_web_litestar.checks import check_job, check_queues
+from arq_web_litestar.depends import STATE_KEY, AppHub, FromQueue
+from arq_web_litestar.openapi import document_job, problem
+from arq_web_litestar.resolver import Bound, LitestarResolver
+from arq_web_litestar.routes import JobRoute, base_path_of, response_of
+
+if TYPE_CHECKING:
+    from click import Group
+    from litestar.cli._utils import LitestarEnv
+
+DEFAULT_JOBS_PATH = "/jobs"
+_RANDOM_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
+    """Background jobs for a Litestar app: ``Litestar([...], plugins=[ArqWeb(tasks=[send_welcome])])``.
+
+    Give it last among the plugins: what is set up before it outlives the embedded worker and its jobs.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        tasks: Iterable[TaskSource] = (),
+        schedules: Iterable[Schedule] = (),
+        queues: Sequence[str] = (core_queue.DEFAULT_QUEUE,),
+        config: Config | None = None,
+        embedded: EmbeddedMode | None = None,
+        jobs_path: str | None = DEFAULT_JOBS_PATH,
+    ) -> None:
+        """Nothing is opened before it is used, or the app starts.
+
+        Args:
+            url: of Redis; default the environment's REDIS_URL, else (while developing) a private Redis.
+            tasks: tasks, modules of tasks, or dotted names of either. Those of routes register themselves.
+            schedules: recurring jobs; their tasks are registered too.
+            queues: the names of the app's queues; each but the default one is also a dependency of its name.
+            config: settings; default from the environment (``ARQ_WEB_...``).
+            embedded: a worker in the web process: ``auto``, ``always``, ``never``; default the configuration's.
+            jobs_path: where the status of jobs is answered; None leaves that route out.
+
+        Raises:
+            InvalidTask, DuplicateTask, InvalidConfig: what was given cannot be.
+        """
+        if jobs_path is not None and not re.fullmatch(r"(/[^/{}?#]+)+", jobs_path):
+            raise InvalidConfig("jobs_path", jobs_path, "a path such as '/jobs', or None")
+        config = config or Config.from_env()
+        self.hub = AppHub(
+            url=url,
+            tasks=tasks,
+            schedules=schedules,
+            queues=queues,
+            config=config if embedded is None else replace(config, embedded=embedded),
+            app_directory=_calling_directory(),
+        )
+        self.hub.resolver = self._resolver = LitestarResolver()
+        self._jobs_path = jobs_path
+        self._state = State()
+        self._life = AsyncExitStack()
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Bring the app its state, dependencies, lifespan and status route.
+
+        Raises:
+            InvalidConfig: the app has an ArqWeb already.
+        """
+        if STATE_KEY in app_config.state:
+            raise InvalidConfig("plugins", type(self).__name__, "one ArqWeb for each app")
+        self._state = app_config.state
+        self._state[STATE_KEY] = self.hub
+        providers: dict[str, Any] = app_config.dependencies  # the user's own go first
+        for name, provider in _providers(self.hub).items():
+            providers.setdefault(name, provider)
+        # Entered after the app's own and left before them; started after its on_startup hooks, which come later still.
+        app_config.lifespan.append(self._lifespan)
+        app_config.on_startup.append(self._start)
+        self.hub.jobs_path = (app_config.path or "").rstrip("/") + (self._jobs_path or DEFAULT_JOBS_PATH)
+        if self._jobs_path is not None:
+            app_config.route_handlers.append(_status_handler(self.hub, self._jobs_path))
+        return app_config
+
+    def receive_route(self, route: BaseRoute) -> None:
+        """Check a route that Litestar registers, and make its function a task of this app.
+
+        Raises:
+            InvalidRoute, DuplicateTask: it cannot be.
+        """
+        for handler in handlers_of(route):
+            fn = function_of(handler)
+            name = f"{'|'.join(sorted(handler.http_methods))} {route.path_format}"
+            check_queues(name, handler, is_async=inspect.iscoroutinefunction(fn))
+            if isinstance(fn, JobRoute):
+                check_job(name, handler, fn, self.hub)
+                self._bind(name, handler, fn)
+                document_job(handler)
+
+    def on_cli_init(self, cli: Group) -> None:
+        """Add ``litestar jobs worker``: what ``app-worker`` does, for the app that ``litestar`` found."""
+        import click  # noqa: PLC0415 - only litestar's command line gets here
+
+        @cli.group(name="jobs", help="Background jobs.")
+        def jobs() -> None: ...
+
+        @jobs.command(name="worker", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+        @click.argument("args", nargs=-1, type=click.UNPROCESSED)
+        def worker(env: LitestarEnv, args: tuple[str, ...]) -> None:
+            """Run the app's jobs; the options are those of app-worker."""
+            _run_worker(env, args)
+
+    def _bind(self, name: str, handler: HTTPRouteHandler, job: JobRoute[..., Any]) -> None:
+        bound = Bound(name, tuple(job.plan.asked), providers_of(handler), self._state, controller_of(handler))
+        bound.check()
+        self._resolver.bind(job, bound)
+        self.hub.add_task(job)
+        if name not in job.route.split(", "):
+            job.route = ", ".join(filter(None, (job.route, name)))
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Litestar) -> AsyncIterator[None]:
+        async with self._life:
+            yield
+
+    async def _start(self) -> None:
+        await self._life.enter_async_context(self.hub.lifespan())
+
+
+def _providers(hub: AppHub) -> dict[str, Provide]:
+    def queue() -> core_queue.Queue:
+        return hub.default_queue
+
+    def sync_queue() -> core_sync_queue.SyncQueue:
+        return core_sync_queue.SyncQueue(hub.default_queue, asyncio.get_running_loop())
+
+    named = {name: Provide(FromQueue(name)) for name in hub.queue_names if _is_parameter_name(name)}
+    return {
+        **named,
+        "queue": Provide(queue, sync_to_thread=False),
+        "sync_queue": Provide(sync_queue, sync_to_thread=False),
+    }
+
+
+def _is_parameter_name(queue_name: str) -> bool:
+    is_name = queue_name.isidentifier() and not keyword.iskeyword(queue_name)
+    return is_name and queue_name != core_queue.DEFAULT_QUEUE and queue_name not in RESERVED_KWARGS
+
+
+def _status_handler(hub: AppHub, path: str) -> HTTPRouteHandler:
+    problems = {
+        404: problem("There is no such job (any more)"),
+        503: problem("The job store does not answer; try again"),
+    }
+
+    @get(f"{path}/{{job_id:str}}", tags=["jobs"], summary="The status of a job", responses=problems)
+    async def job_status(
+        request: Request[Any, Any, Any],
+        job_id: FromPath[str],
+        queue_name: Annotated[str, QueryParameter(name="queue")] = core_queue.DEFAULT_QUEUE,
+    ) -> Response[Any]:
+        return response_of(await _status(hub, job_id, queue_name, base_path_of(request, hub)))
+
+    return job_status
+
+
+async def _status(hub: AppHub, job_id: str, queue_name: str, base_path: str) -> answers.Answer:
+    # A chosen id can be guessed (order:1, order:2, ...); only a random one is a key to the job.
+    if not _RANDOM_ID.fullmatch(job_id):
+        return answers.not_found(job_id)
+    try:
+        info = await hub.queue(queue_name).job(job_id).info()
+    except (JobNotFound, InvalidOption):
+        return answers.not_found(job_id)
+    except StoreUnavailable:
+        return answers.unavailable()
+    return answers.status(info, base_path=base_path)
+
+
+def _calling_directory() -> Path | None:
+    """The directory of the module that calls ``ArqWeb(...)``: the development Redis is the project's."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    file = None if frame is None else frame.f_globals.get("__file__")
+    return Path(file).resolve().parent if file else None
+
+
+def _run_worker(env: LitestarEnv, args: tuple[str, ...]) -> None:
+    """Become ``app-worker``: it sets the role before the app is imported, which ``litestar`` has done already."""
+    factory = ["--factory"] if env.is_app_factory else []
+    command = [sys.executable, "-m", "arq_web", env.app_path, *factory, "--app-dir", str(env.cwd), *args]
+    os.execv(sys.executable, command)  # noqa: S606 - our own command; exec, so that signals reach the worker
