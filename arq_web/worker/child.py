@@ -17,12 +17,12 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import assert_never
 
 import msgspec
 
 from arq_web.errors import ImportFailed, InvalidTask
-from arq_web.hub import Hub
 from arq_web.loading import app_lifespan, load
 from arq_web.queue import QueueSet
 from arq_web.registry import Registry
@@ -86,6 +86,14 @@ async def _next(reader: asyncio.StreamReader) -> ToChild | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class _App:
+    """What a web app that lives here gives to attempts."""
+
+    queues: QueueSet
+    runner: AttemptRunner
+
+
 class _Child:
     """What is loaded here, and the attempt that runs."""
 
@@ -96,7 +104,7 @@ class _Child:
         self._queues = QueueSet(connections, setup.config, names=setup.queues)
         self._registry = Registry()
         self._runner = AttemptRunner(self._registry, self._queues.queue, worker=setup.worker, threads=1)
-        self._apps: dict[str, Hub] = {}
+        self._apps: dict[str, _App] = {}
         self._lives = contextlib.AsyncExitStack()
         self._running: Running | None = None
 
@@ -146,22 +154,22 @@ class _Child:
                 self._import_task(module, path, run.job.task)
                 return self._runner
             case FromApp(target):
-                hub = self._apps.get(target) or await self._start_app(target)
-                running.store = hub.queues.store(run.job.queue)
-                return AttemptRunner(
-                    hub.registry, hub.queues.queue, worker=self._worker, threads=1, resolver=hub.resolver
-                )
+                app = self._apps.get(target) or await self._start_app(target)
+                running.store = app.queues.store(run.job.queue)
+                return app.runner
             case _:
                 assert_never(run.source)
 
-    async def _start_app(self, target: str) -> Hub:
+    async def _start_app(self, target: str) -> _App:
         loaded = load(target)
-        if loaded.hub is None:
+        hub = loaded.hub
+        if hub is None:
             raise ImportFailed(target, "it is a worker, and a child process needs the app or the hub itself")
-        life = app_lifespan(loaded.asgi) if loaded.asgi is not None else loaded.hub.lifespan()
+        life = app_lifespan(loaded.asgi) if loaded.asgi is not None else hub.lifespan()
         await self._lives.enter_async_context(life)
-        self._apps[target] = loaded.hub
-        return loaded.hub
+        runner = AttemptRunner(hub.registry, hub.queues.queue, worker=self._worker, threads=1, resolver=hub.resolver)
+        app = self._apps[target] = _App(hub.queues, runner)
+        return app
 
     def _import_task(self, module: str, path: str, name: str) -> None:
         if self._registry.find(name) is not None:

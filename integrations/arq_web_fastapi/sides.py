@@ -88,7 +88,8 @@ def plan_of(fn: Callable[..., Any], job: str) -> Plan:
     try:
         signature = inspect.signature(fn, eval_str=True)
     except NameError as error:
-        raise InvalidTask(job, f"an annotation cannot be resolved: {error}", "Import that type at run time.") from error
+        why = f"an annotation cannot be resolved: {error}"
+        raise InvalidTask(job, why, "Import or define that name at module level, not under TYPE_CHECKING.") from error
     plan = Plan(returns=signature.return_annotation)
     for parameter in signature.parameters.values():
         _place(plan, parameter, job, is_async=inspect.iscoroutinefunction(fn))

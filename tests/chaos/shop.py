@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 
 from arq_web import INJECTED, Hub, JobContext, task
 from tests.support.journal import note
@@ -23,4 +25,22 @@ async def nothing(n: int) -> int:
     return n
 
 
-hub = Hub(tasks=[nap, nothing])
+@task(max_tries=1)
+async def block_the_loop(ms: int, ctx: JobContext = INJECTED) -> int:
+    """Sleep without letting the loop run, as a forgotten blocking call does."""
+    note("start", ctx.job_id, ctx.attempt)
+    time.sleep(ms / 1000)  # noqa: ASYNC251 - the fault itself
+    note("end", ctx.job_id, ctx.attempt)
+    return ms
+
+
+@task(max_tries=1)
+async def who(ms: int, ctx: JobContext = INJECTED) -> int:
+    """Return the pid of the process whose result was accepted."""
+    note("start", ctx.job_id, ctx.attempt)
+    await asyncio.sleep(ms / 1000)
+    note("end", ctx.job_id, ctx.attempt)
+    return os.getpid()
+
+
+hub = Hub(tasks=[nap, nothing, block_the_loop, who])

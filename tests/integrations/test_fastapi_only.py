@@ -1,7 +1,5 @@
 """What only the FastAPI adapter does: its dependencies, routers and mounts, its documentation, whole processes."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import socket
@@ -14,6 +12,7 @@ from types import ModuleType
 from typing import Annotated, Any
 
 import httpx
+import msgspec
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, File, HTTPException, Query, Response
 from fastapi import WebSocket as FastAPIWebSocket
@@ -172,11 +171,6 @@ async def test_a_dependency_that_swallows_the_jobs_error_does_not_make_it_a_succ
 
 async def test_what_was_opened_is_closed_when_a_later_dependency_fails(plain: FastAPI) -> None:
     seen: list[str] = []
-
-    async def first() -> AsyncIterator[int]:
-        seen.append("opened")
-        yield 1
-        seen.append("closed")
 
     async def outer() -> AsyncIterator[int]:
         try:
@@ -456,7 +450,6 @@ def test_every_reference_in_the_document_leads_somewhere(module: ModuleType) -> 
 
 def test_a_result_that_fastapi_cannot_describe_is_no_obstacle() -> None:
     """A Struct is fine as a result of ours; FastAPI knows none."""
-    import msgspec
 
     class Point(msgspec.Struct):
         x: int

@@ -1,0 +1,19 @@
+"""How-to: sync code, Litestar."""
+
+from tests.docs.examples.blocking import make_thumbnail
+
+# --8<-- [start:app]
+from litestar import Litestar, post
+from litestar.params import FromQuery
+
+from arq_web.litestar import ArqWeb, SyncQueue
+
+
+@post("/thumbnails", sync_to_thread=True)
+def thumbnails(path: FromQuery[str], sync_queue: SyncQueue) -> dict[str, str]:
+    job = sync_queue.enqueue(make_thumbnail, path, 200)
+    return {"job": job.id}
+
+
+app = Litestar([thumbnails], plugins=[ArqWeb(tasks=[make_thumbnail])])
+# --8<-- [end:app]
