@@ -221,7 +221,7 @@ def _recognised(target: str, found: object) -> LoadedApp:
 def _hub_of(found: object) -> Hub | None:
     """The hub that the plugin left in the app's state; middleware that is wrapped around the app is looked through."""
     for _ in range(_DEEPEST_WRAPPING):
-        if found is None or isinstance(found, (Hub, ModuleType)):
+        if found is None or isinstance(found, (Hub, ModuleType, type)):
             break
         state = getattr(found, "state", None)
         hub = state.get("arq_web") if isinstance(state, Mapping) else getattr(state, "arq_web", None)

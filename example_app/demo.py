@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -16,14 +17,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from example_app.lines import lines_to_paste
-from example_app.processes import Child, EndedEarly, say
+from example_app.processes import Child, Ended, say
 from example_app.shop.images import write_sample
 from example_app.shop.settings import ROOT, settings
 
 READY_S = 30.0
 HOST = "127.0.0.1"
+APP_WORKER = str(Path(sys.executable).with_name("app-worker"))
 
 
 class NotReady(Exception):
@@ -67,7 +70,9 @@ class Demo:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m example_app.demo", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m example_app.demo", description="Run the whole shop on this machine."
+    )
     parser.add_argument("--framework", choices=("fastapi", "litestar"), default="fastapi")
     parser.add_argument("--port", type=int, default=8000, help="of the web server; if it is taken (or 0), any free one")
     parser.add_argument("--check", action="store_true", help="do what the printed lines do, and end")
@@ -92,7 +97,7 @@ def make_demo(framework: str, port: int) -> Demo:
         data,
         environ,
         web=Child("web", uvicorn, cwd=ROOT, environ=environ, stop_limit_s=10),
-        worker=Child("worker", [_app_worker(), app], cwd=ROOT, environ=environ, stop_limit_s=30),
+        worker=Child("worker", [APP_WORKER, app], cwd=ROOT, environ=environ, stop_limit_s=30),
         mail=Child("mail", smtpd, cwd=ROOT, environ=environ, stop_limit_s=3),
     )
 
@@ -108,7 +113,7 @@ async def run(demo: Demo, *, check: bool) -> int:
         if work.cancelled():
             return 0  # Ctrl-C is how a demo ends
         return next(iter(done)).result() or 0
-    except (EndedEarly, NotReady) as error:
+    except (Ended, NotReady) as error:
         say("demo", f"FAILED: {error}")
         return 1
     finally:
@@ -128,11 +133,18 @@ async def _serve(demo: Demo) -> int:
 
 async def _check(demo: Demo) -> int:
     # Imported here: nothing else of the demo needs an HTTP client.
-    from example_app.check import check_all  # noqa: PLC0415
+    import httpx  # noqa: PLC0415
+
+    from example_app.check import Shop, check_all  # noqa: PLC0415
+
+    async def job_info(job_id: str) -> dict[str, Any]:
+        info: dict[str, Any] = json.loads(await _app_worker(demo, "jobs", "show", demo.app, job_id, "--json") or "{}")
+        return info
 
     await _wait_until_ready(demo)
-    is_well = await check_all(demo.base_url, demo.sample, demo.mails, worker_pid=lambda: demo.worker.pid)
-    return 0 if is_well else 1
+    async with httpx.AsyncClient(base_url=demo.base_url, timeout=20) as http:
+        shop = Shop(http, demo.sample, demo.mails, worker_pid=lambda: demo.worker.pid, job_info=job_info)
+        return 0 if await check_all(shop) else 1
 
 
 async def _wait_until_ready(demo: Demo) -> None:
@@ -164,24 +176,29 @@ async def _wait_for_listener(port: int) -> None:
 
 
 async def _wait_for_worker(demo: Demo) -> None:
-    """``app-worker check`` succeeds when every queue has a worker."""
+    """``app-worker check`` says so when every queue has a worker."""
     while True:
-        check = await asyncio.create_subprocess_exec(
-            _app_worker(),
-            "check",
-            demo.app,
-            cwd=ROOT,
-            env=demo.environ,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            if await check.wait() == 0:
-                return
-        finally:
-            if check.returncode is None:  # Ctrl-C, or out of patience
-                check.kill()
+        if await _app_worker(demo, "check", demo.app):
+            return
         await asyncio.sleep(0.1)
+
+
+async def _app_worker(demo: Demo, *words: str) -> bytes:
+    """What ``app-worker`` prints; nothing, if it fails."""
+    process = await asyncio.create_subprocess_exec(
+        APP_WORKER,
+        *words,
+        cwd=ROOT,
+        env=demo.environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:  # Ctrl-C, or out of patience
+            process.kill()
+    return output if process.returncode == 0 else b""
 
 
 def _stop_on_signals(work: asyncio.Task[int], demo: Demo) -> None:
@@ -197,10 +214,6 @@ def _stop_on_signals(work: asyncio.Task[int], demo: Demo) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-
-
-def _app_worker() -> str:
-    return str(Path(sys.executable).with_name("app-worker"))
 
 
 def _free_port(preferred: int = 0) -> int:

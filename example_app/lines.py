@@ -27,6 +27,7 @@ cat {mail}/new/*
 # a report as a background job: 202 and a Location; look there until it says succeeded
 report=$({curl} -sSi {url}/reports {json} -d '{{"since": "{since}"}}' | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p')
 {curl} -sS {url}$report; echo
+{worker} jobs show {app} ${{report##*/}}   # the process that made it is the worker's
 
 # a task that fails twice and then succeeds: see the worker's lines here, or its attempts there
 {curl} -sS -X POST {url}/orders/7/reserve; echo

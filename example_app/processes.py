@@ -6,21 +6,19 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SHORT_LIFE_S = 5.0
 MAX_LINE_BYTES = 1 << 20
 
 
-class EndedEarly(Exception):
-    """A process ended as soon as it had begun: starting it again would not help."""
+class Ended(Exception):
+    """A process ended by itself, unasked: starting it again would not help."""
 
 
 class Child:
-    """One process of the demo, its output shown line by line behind its name. If it dies it is started again."""
+    """One process of the demo, its output shown line by line behind its name. If it is killed it is started again."""
 
     def __init__(
         self, name: str, command: Sequence[str], *, cwd: Path, environ: Mapping[str, str], stop_limit_s: float
@@ -37,13 +35,12 @@ class Child:
         return self._process.pid if self._process is not None else None
 
     async def keep_running(self) -> None:
-        """Run it until ``stop``, again and again if it must be.
+        """Run it until ``stop``, again whenever somebody kills it.
 
         Raises:
-            EndedEarly: it ended within 5 s of its start.
+            Ended: it ended by itself.
         """
         while not self._is_stopping:
-            started_at = time.monotonic()
             # Of a session of its own: Ctrl-C in the terminal reaches the demo alone, which then stops all in order.
             self._process = process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -61,9 +58,9 @@ class Child:
             code = await process.wait()
             if self._is_stopping:
                 return
-            if time.monotonic() - started_at < SHORT_LIFE_S:
-                raise EndedEarly(f"{self.name} {_how(code)} at once")
-            say("demo", f"{self.name} {_how(code)}; starting it again")
+            if code >= 0:
+                raise Ended(f"{self.name} ended by itself, with exit code {code}")
+            say("demo", f"{self.name} was ended by {signal.Signals(-code).name}; starting it again")
 
     async def stop(self) -> None:
         """Ask it to end, and make it if it does not in time."""
@@ -101,9 +98,3 @@ class Child:
 def say(name: str, text: str) -> None:
     """Print one line behind the name of who says it."""
     print(f"{name:6} | {text}", flush=True)
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    return f"was ended by {signal.Signals(-code).name}"

@@ -153,7 +153,9 @@ class Inspector:
             looked_at += len(reply)
             if len(reply) < count:
                 return page
-        return Page(page.jobs, cursor + looked_at, page.unreadable)
+        next_one = cursor + looked_at
+        has_more = bool(_list(await self._execute(verb, self._base + index, next_one, next_one)))
+        return Page(page.jobs, next_one if has_more else None, page.unreadable)
 
     async def _scanned(self, state: JobState, limit: int, cursor: int) -> Page:
         page, seen = Page(), set[str]()

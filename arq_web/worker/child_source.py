@@ -54,11 +54,12 @@ class Sources:
 
 
 def find_task(module: ModuleType, path: str, name: str) -> Task[..., Any] | None:
-    """The task of that name: at ``path`` in ``module`` (in a class there, perhaps), or anywhere at its top level."""
+    """The task of that name or alias: at ``path`` in ``module`` (in a class, perhaps), or anywhere at its top level."""
     candidates = list(vars(module).values())
     with suppress(AttributeError):
         candidates.insert(0, operator.attrgetter(path)(module))
-    return next((found for found in candidates if isinstance(found, Task) and found.name == name), None)
+    tasks = (found for found in candidates if isinstance(found, Task))
+    return next((found for found in tasks if name in (found.name, *found.aliases)), None)
 
 
 def _in_module(task: Task[..., Any]) -> FromModule | None:

@@ -65,7 +65,7 @@ def test_the_printed_lines_work_when_pasted(
     environ: dict[str, str] = request.getfixturevalue(machine)
 
     with running_demo(environ, framework) as demo, Shell(environ) as shell:
-        go_there, upload, pictures, sign_up, mails, report, status, reserve, jobs, routes = printed_lines(demo)
+        go_there, upload, pictures, sign_up, mails, report, status, show, reserve, jobs, routes = printed_lines(demo)
         shell.paste(go_there)
         assert '"image"' in shell.paste(upload)
         shell.paste_until(pictures, '"camera":"Pinhole 1"')
@@ -74,6 +74,7 @@ def test_the_printed_lines_work_when_pasted(
         shell.paste_until(mails, "welcome to the photo shop")
         shell.paste(report)
         shell.paste_until(status, '"state":"succeeded"')
+        assert "(pid " in shell.paste(show)
         shell.paste(reserve)
         assert "reserve_stock" in shell.paste(jobs)
         assert "/reports" in shell.paste(routes)
@@ -86,7 +87,7 @@ def test_the_printed_lines_work_when_pasted(
 def test_ctrl_c_ends_the_report_that_runs_and_leaves_no_process_behind(framework: str, environ: dict[str, str]) -> None:
     """But the private Redis, until nobody has used it for a while."""
     with running_demo(environ, framework) as demo, Shell(environ) as shell:
-        report, status = (line for line in printed_lines(demo) if "report=" in line or "$report" in line)
+        report, status, _ = printed_lines(demo)[5:8]
         shell.paste(report)
         shell.paste_until(status, '"state":"running"')
         count = len(shop_processes(environ))
@@ -102,10 +103,9 @@ def test_ctrl_c_ends_the_report_that_runs_and_leaves_no_process_behind(framework
 def test_a_worker_that_is_killed_is_started_again_and_its_report_ends(environ: dict[str, str]) -> None:
     """What the README invites to try."""
     with running_demo(environ, "fastapi") as demo, Shell(environ) as shell:
-        report, status = (line for line in printed_lines(demo) if "report=" in line or "$report" in line)
+        report, status, show = printed_lines(demo)[5:8]
         shell.paste(report)
-        running = shell.paste_until(status, '"state":"running"')
-        [pid] = re.findall(r'"worker":"[^"]*:(\d+):', running)
+        [pid] = re.findall(r"\(pid (\d+)\)", shell.paste_until(show, "(pid "))
         os.kill(int(pid), signal.SIGKILL)
         ended = shell.paste_until(status, '"state":"succeeded"')
 
@@ -118,7 +118,7 @@ def test_what_cannot_come_up_ends_the_demo_with_its_reason(environ: dict[str, st
 
     assert demo.returncode == 1
     assert "ARQ_WEB_CONCURRENCY" in output
-    assert "ended with exit code" in output
+    assert "FAILED: " in output
 
 
 def start_demo(environ: dict[str, str], framework: str, *options: str) -> subprocess.Popen[str]:

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant, solve_dependencies
 
-__all__ = ["Dependant", "RouteView", "dependant_of", "reads_request", "routes_of", "solve"]
+__all__ = ["Dependant", "RouteView", "dependant_of", "methods_of", "reads_request", "routes_of", "solve"]
 
 _READS = (
     "path_params",
@@ -37,7 +37,11 @@ class RouteView(Protocol):
 
     path: str
     endpoint: Callable[..., Any]
-    methods: set[str] | None
+
+
+def methods_of(route: RouteView) -> set[str]:
+    """Its HTTP methods; none for a websocket."""
+    return getattr(route, "methods", None) or set()
 
 
 def dependant_of(call: Callable[..., Any]) -> Dependant:

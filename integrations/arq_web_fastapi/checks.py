@@ -11,7 +11,7 @@ from starlette.routing import Mount
 
 from arq_web.errors import InvalidRoute
 from arq_web.hub import Hub
-from arq_web_fastapi._compat import Dependant, RouteView, routes_of
+from arq_web_fastapi._compat import Dependant, RouteView, methods_of, routes_of
 from arq_web_fastapi.depends import STATE, QueueProvider
 from arq_web_fastapi.routes import MADE_A_JOB, JobRoute
 from arq_web_fastapi.sides import ASK_SYNC_QUEUE
@@ -43,11 +43,11 @@ def collect_routes(app: FastAPI, hub: Hub) -> None:
 
 def name_of(route: RouteView) -> str:
     """``POST /images/{image_id}/resize``."""
-    return f"{','.join(sorted(route.methods or ()))} {route.path}".strip()
+    return f"{','.join(sorted(methods_of(route)))} {route.path}".strip()
 
 
 def _check_methods(route: RouteView) -> None:
-    safe = _SAFE_METHODS & (route.methods or set())
+    safe = _SAFE_METHODS & methods_of(route)
     if safe:
         why = f"{min(safe)} must change nothing: browsers, proxies and crawlers repeat it as they like"
         raise InvalidRoute(name_of(route), why, "Use POST.")

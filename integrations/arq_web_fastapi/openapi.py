@@ -9,7 +9,7 @@ import msgspec
 from fastapi import FastAPI
 
 from arq_web.http.answers import Accepted, JobBody, Problem
-from arq_web_fastapi._compat import RouteView, routes_of
+from arq_web_fastapi._compat import RouteView, methods_of, routes_of
 from arq_web_fastapi.routes import JobRoute
 
 RESULT = "x-result"
@@ -45,7 +45,7 @@ def _amend(document: dict[str, Any], app: FastAPI, status_path: str | None) -> N
     for route in routes_of(app.routes):
         operations = paths.get(getattr(route, "path_format", route.path), {})
         if isinstance(route.endpoint, JobRoute):
-            for method in route.methods or ():
+            for method in methods_of(route):
                 if method.lower() in operations:
                     _amend_operation(operations[method.lower()], route, status_path)
     _, schemas = msgspec.json.schema_components([Accepted, JobBody, Problem], ref_template=_REF + "{name}")

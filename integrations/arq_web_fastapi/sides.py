@@ -218,7 +218,7 @@ _BY_VALIDATION: dict[Any, Any] = {
 
 def _plain(annotation: Any) -> Any:
     """The type of the values that arrive, without the words that say where they come from."""
-    if annotation in _BY_VALIDATION:
+    if isinstance(annotation, type) and annotation in _BY_VALIDATION:
         return _BY_VALIDATION[annotation]
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
@@ -267,9 +267,27 @@ def _check_crossing(parameter: Parameter, job: str, remedy: str) -> None:
         for refused, why, instead in _REFUSED:
             if issubclass(kind, refused):
                 raise InvalidRoute(job, why, instead, name)
-    held = None if annotation is Parameter.empty else refused_types(_plain(annotation))
+    if annotation is Parameter.empty:
+        return
+    plain = _plain(annotation)
+    held = refused_types(plain)
     if held is not None:
         raise InvalidRoute(job, f"it would have to travel to the worker, and it holds {held}", remedy, name)
+    if _is_ambiguous(plain):
+        wrapped = "Give the alternatives a model of their own: class Pet(RootModel[Cat | Dog])."
+        raise InvalidRoute(job, "the worker could not tell the alternatives of its annotation apart", wrapped, name)
+
+
+def _is_ambiguous(annotation: Any) -> bool:
+    """Tell whether a union of records is in it: JSON has one kind of object only, and no model says which is meant."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType) and sum(map(_is_record, inner)) > 1:
+        return True
+    return origin is not typing.Literal and any(map(_is_ambiguous, inner))
+
+
+def _is_record(annotation: Any) -> bool:
+    return hasattr(annotation, "__pydantic_fields__") or hasattr(annotation, "__dataclass_fields__")
 
 
 def _classes_in(annotation: Any) -> Iterator[type]:

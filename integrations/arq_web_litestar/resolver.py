@@ -110,10 +110,9 @@ class JobValues:
             self._known[name] = await self._make(self.bound.providers[name])
         return self._known[name]
 
-    def _state(self, kind: object) -> object:
-        if isinstance(kind, type) and issubclass(kind, ImmutableState) and not isinstance(self.bound.state, kind):
-            return kind(self.bound.state)
-        return self.bound.state
+    def _state(self, kind: Any) -> object:
+        is_copy = isinstance(kind, type) and issubclass(kind, ImmutableState) and kind is not State
+        return kind(self.bound.state) if is_copy else self.bound.state
 
     async def _make(self, provider: Provide) -> object:
         arguments: dict[str, object] = {}

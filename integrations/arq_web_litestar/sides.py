@@ -118,7 +118,8 @@ class Plan:
         self.sides[parameter.name] = side
 
     def _ask(self, parameter: Parameter, source: Any, side: str | None) -> None:
-        self.asked.append(Asked(parameter.name, source, Marks.of(parameter).kind, parameter.default))
+        default = _without_injected(parameter).default
+        self.asked.append(Asked(parameter.name, source, Marks.of(parameter).kind, default))
         self.injected[parameter.name] = source
         if side is not None:
             self.sides[parameter.name] = side

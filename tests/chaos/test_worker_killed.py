@@ -20,7 +20,7 @@ TARGET = "tests.chaos.shop:hub"
 async def test_p1_p3_five_kills_among_300_jobs_lose_nothing_and_orphans_are_back_within_ten_seconds(
     redis_url: str, namespace: str, tmp_path: Path
 ) -> None:
-    """A killed worker's jobs run again elsewhere soon, whatever their timeout (300 s here)"""
+    """A killed worker's jobs run again elsewhere soon, whatever their timeout (300 s here)."""
     config = Config(namespace=namespace)
     async with worker_fleet(tmp_path, redis_url, namespace) as fleet, Queue.connect(redis_url, config=config) as queue:
         jobs = await queue.enqueue_many([nap.call(50) for _ in range(300)])

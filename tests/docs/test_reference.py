@@ -13,8 +13,8 @@ from arq_web import Backoff, Config, JobState, errors
 from arq_web.config import ENV_PREFIX
 from arq_web.errors import InvalidConfig
 from arq_web.events import all_events
-from arq_web.store.scripts import Verb
 from arq_web.store import scripts
+from arq_web.store.scripts import Verb
 from arq_web.task import TaskPolicy
 from tests.docs.pages import ROOT, code, headings, read, section, table
 
@@ -73,7 +73,9 @@ def test_every_environment_variable_is_listed() -> None:
 
 def test_every_state_is_listed() -> None:
     """In the order of a life."""
-    assert [code(row[0])[0] for row in table(read("reference/states.md"), "state")] == [state.value for state in JobState]
+    assert [code(row[0])[0] for row in table(read("reference/states.md"), "state")] == [
+        state.value for state in JobState
+    ]
 
 
 def test_the_defaults_on_the_states_page_are_those_of_the_code() -> None:

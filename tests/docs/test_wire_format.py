@@ -159,7 +159,7 @@ async def test_the_example_is_what_redis_holds(redis_url: str, namespace: str, r
     seen: dict[str, str] = {}
 
     async def look(title: str) -> None:
-        raw = await redis.get(store.base + b"j:welcome:42")
+        raw = bytes(await redis.get(store.base + b"j:welcome:42"))
         seen[title] = re.sub(r"\b\d{13}\b", "<ms>", raw.decode())
 
     payload = b'{"user_id":42,"email":"ada@example.org"}'

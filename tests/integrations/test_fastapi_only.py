@@ -9,14 +9,26 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import msgspec
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, File, HTTPException, Query, Response
+from fastapi import (
+    APIRouter,
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    File,
+    HTTPException,
+    Query,
+    Request,
+    Response,
+    Security,
+)
 from fastapi import WebSocket as FastAPIWebSocket
 from fastapi.security import SecurityScopes
+from pydantic import BaseModel, Field, RootModel
 from starlette.testclient import TestClient
 
 import arq_web
@@ -31,6 +43,14 @@ ROOT = Path(__file__).parents[2]
 REPORT = {"title": "taxes"}
 ANN = {"Authorization": "Bearer ann"}
 SINCE = "2026-11-20T08:00:00+01:00"
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
 
 
 @pytest.fixture
@@ -230,6 +250,31 @@ async def test_request_time_moves_a_dependency_that_reads_no_request(plain: Fast
     assert seen == ["asked"]
 
 
+async def test_security_with_scopes_is_resolved_in_the_request(plain: FastAPI) -> None:
+    """It reads the request by its nature; the user it finds is an argument."""
+
+    def user(scopes: SecurityScopes, request: Request) -> str:
+        return f"{request.headers['x-user']} may {scopes.scope_str}"
+
+    @plain.post("/secure")
+    @background_job
+    async def secure(user: Annotated[str, Security(user, scopes=["read", "write"])]) -> str:
+        return user
+
+    assert await run(plain, "/secure", headers={"x-user": "ann"}) == "ann may read write"
+
+
+async def test_a_union_of_models_travels_in_a_root_model(plain: FastAPI) -> None:
+    """The remedy that the refusal of the bare union names."""
+
+    @plain.post("/pets")
+    @background_job
+    async def adopt(pet: RootModel[Cat | Dog]) -> str:
+        return type(pet.root).__name__
+
+    assert await run(plain, "/pets", json={"kind": "dog"}) == "Dog"
+
+
 async def test_an_http_exception_with_any_detail_can_be_kept(plain: FastAPI) -> None:
     """A detail may hold whatever JSON does not: the job is settled all the same."""
 
@@ -371,6 +416,7 @@ async def cross_tasks(bad: BackgroundTasks) -> None: ...
 async def cross_scopes(bad: SecurityScopes) -> None: ...
 async def cross_socket(bad: FastAPIWebSocket) -> None: ...
 async def cross_file(bad: Annotated[bytes, File()]) -> None: ...
+async def cross_union(bad: Annotated[Cat | Dog, Field(discriminator="kind")]) -> None: ...
 async def cross_rest(*bad: int) -> None: ...
 async def cross_nothing(bad: int = INJECTED) -> None: ...
 async def cross_session(bad: Annotated[socket.socket, Depends(lambda request: request.state.db)]) -> None: ...
@@ -385,6 +431,7 @@ def cross_async_queue(bad: Queue = INJECTED) -> None: ...
         (cross_scopes, "RequestTime"),
         (cross_socket, "RequestTime"),
         (cross_file, "Store it"),
+        (cross_union, "RootModel"),
         (cross_rest, "ordinary parameter"),
         (cross_nothing, "Depends"),
         (cross_session, "not read the request"),

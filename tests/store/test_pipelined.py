@@ -11,7 +11,7 @@ import pytest
 from arq_web.errors import StoreRefused, StoreUnavailable
 from arq_web.store import link
 from arq_web.store.pipelined import Connection, Script
-from arq_web.store.replies import Reply
+from arq_web.store.replies import ErrorReply, Reply
 from arq_web.store.target import RedisTarget
 from tests.support.proxy import Proxy, running_proxy
 from tests.support.redis_server import RedisServer, running_redis
@@ -179,6 +179,25 @@ async def test_a_command_is_sent_twice_at_most(proxy: Proxy, proxied: Connection
 
     assert await proxied.execute("GET", key) == b"2"
     await proxied.execute("DEL", key)
+
+
+@pytest.mark.parametrize("cause", ["lost", "loading"])
+async def test_what_is_sent_again_keeps_its_order(connection: Connection, namespace: str, cause: str) -> None:
+    """Also before what was submitted since: a cancel must not overtake the enqueue that it is for."""
+    key = f"{namespace}:order"
+    await connection.execute("PING")
+    first = [connection.submit("RPUSH", key, number) for number in (1, 2, 3)]
+    await asyncio.sleep(0)  # they leave
+    last = connection.submit("RPUSH", key, 4)
+
+    if cause == "lost":
+        connection.on_lost("as the link says when the connection is lost")
+    else:
+        connection.on_replies([ErrorReply("LOADING Redis is loading the dataset in memory")])
+
+    await asyncio.gather(*first, last)
+    assert await connection.execute("LRANGE", key, -4, -1) == [b"1", b"2", b"3", b"4"]
+    await connection.execute("DEL", key)
 
 
 async def test_a_slow_reply_is_not_taken_for_a_lost_one(proxy: Proxy, proxied: Connection) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from arq_web import INJECTED, Config, Hub, JobContext, Progress, Queue, task
 
 
-@task(run_in="process")
+@task(run_in="process", aliases=["pids_before_its_rename"])
 def pids() -> tuple[int, int]:
     return os.getpid(), os.getppid()
 

@@ -55,6 +55,16 @@ async def test_twenty_process_tasks_one_after_the_other_share_one_child(queue: Q
     assert len(pids) == 1
 
 
+async def test_a_job_under_its_tasks_old_name_runs_in_a_child(queue: Queue, redis_url: str, namespace: str) -> None:
+    """A rename must not orphan queued jobs, wherever they run."""
+    old = task(name="pids_before_its_rename")(process_tasks.pids.fn)
+    before = make_hub(redis_url, namespace, old)
+    async with queue_of(before) as old_queue:
+        job = await old_queue.enqueue(old)
+
+        assert await job.result(20)
+
+
 async def test_a_cpu_loop_is_killed_at_its_timeout(queue: Queue, tmp_path: Path) -> None:
     """A thread cannot be stopped, a process can: that is what `run_in="process"` promises."""
     job = await queue.enqueue(process_tasks.spin, str(tmp_path / "pid"))

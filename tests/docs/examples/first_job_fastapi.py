@@ -28,4 +28,6 @@ async def report(month: str, progress: Progress = INJECTED) -> dict[str, str]:
         await progress(step / 10, "counting")
         await asyncio.sleep(1)
     return {"month": month, "report": "all is well"}
+
+
 # --8<-- [end:app]

@@ -42,18 +42,17 @@ async def dedupe_by_key(queue: Queue) -> tuple[Job[None], Job[None]]:
 async def later(queue: Queue) -> list[Job[str]]:
     # --8<-- [start:later]
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    jobs = [
+    return [
         await queue.enqueue(send_welcome.options(delay=timedelta(minutes=10)), 1),
         await queue.enqueue(send_welcome.options(at=tomorrow), 2),
         await queue.enqueue(send_welcome.options(expires=60), 3),  # not at all, if not within a minute
     ]
     # --8<-- [end:later]
-    return jobs
 
 
 async def cancel_job(queue: Queue, job_id: str) -> str:
     # --8<-- [start:cancel]
-    job = queue.job(job_id)
+    job = queue.job(job_id, send_welcome)
     match await job.cancel():
         case "cancelled":
             said = "it waited; it will not run"
@@ -67,11 +66,10 @@ async def cancel_job(queue: Queue, job_id: str) -> str:
 
 async def redrive_job(queue: Queue, job_id: str) -> str:
     # --8<-- [start:redrive]
-    job = queue.job(job_id)
+    job = queue.job(job_id, send_welcome)
     info = await job.info()
     if info.error is not None:
         print(info.error.type, info.error.message, info.error.reason)
         print(info.error.traceback)
-    word = await job.redrive()  # "redriven", "live", "succeeded" or "held"
+    return await job.redrive()  # "redriven", "live", "succeeded" or "held"
     # --8<-- [end:redrive]
-    return word

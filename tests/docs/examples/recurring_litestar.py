@@ -1,11 +1,13 @@
 """How-to: schedules, Litestar."""
 
-from tests.docs.examples.recurring import SCHEDULES
-
-# --8<-- [start:app]
+# --8<-- [start:imports]
 from litestar import Litestar
 
 from arq_web.litestar import ArqWeb
 
+# --8<-- [end:imports]
+from tests.docs.examples.recurring import SCHEDULES
+
+# --8<-- [start:app]
 app = Litestar(plugins=[ArqWeb(schedules=SCHEDULES)])
 # --8<-- [end:app]

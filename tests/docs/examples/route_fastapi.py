@@ -44,9 +44,7 @@ ArqWeb(app)
 
 @app.post("/images/{image_id}/resize", status_code=202)
 @background_job(timeout=600)
-async def resize(
-    image_id: int, ops: list[Op], owner: User, db: Db = INJECTED, progress: Progress = INJECTED
-) -> Image:
+async def resize(image_id: int, ops: list[Op], owner: User, db: Db = INJECTED, progress: Progress = INJECTED) -> Image:
     await progress(0.5, "half of it")
     image = Image(id=image_id, owner=owner, ops=len(ops))
     await db.save(image)

@@ -1,7 +1,7 @@
 """How-to: without a web app."""
 
 # --8<-- [start:tasks]
-from arq_web import Hub, task
+from arq_web import Hub, Queue, SyncQueue, task
 
 
 @task
@@ -14,9 +14,6 @@ hub = Hub(tasks=[send_welcome])  # REDIS_URL, or a private Redis while developin
 
 
 # --8<-- [start:async]
-from arq_web import Queue
-
-
 async def main(redis_url: str) -> str:
     async with Queue.connect(redis_url) as queue:
         job = await queue.enqueue(send_welcome, 42)
@@ -25,9 +22,6 @@ async def main(redis_url: str) -> str:
 
 
 # --8<-- [start:sync]
-from arq_web import SyncQueue
-
-
 def sync_main(redis_url: str) -> str:
     with SyncQueue.connect(redis_url) as queue:
         job = queue.enqueue(send_welcome, 42)

@@ -1,22 +1,26 @@
 """How-to: test your jobs. Pytest collects this file itself: it is what the page shows."""
 
+# --8<-- [start:imports]
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from arq_web import Config, Hub
+
+# --8<-- [end:imports]
+from arq_web.fastapi import ArqWeb
+from tests.docs.examples.first_job_fastapi import send_welcome, signup
+
+
 # --8<-- [start:function]
-from tests.docs.examples.first_job_fastapi import send_welcome
-
-
 async def test_a_welcome_is_sent() -> None:
     assert await send_welcome(42) == "sent a welcome to user 42"  # a task is a function
     # --8<-- [end:function]
 
 
 # --8<-- [start:job]
-from collections.abc import AsyncIterator
-
-import pytest
-
-from arq_web import Config, Hub
-
-
 @pytest.fixture
 async def hub(redis_url: str, namespace: str) -> AsyncIterator[Hub]:
     hub = Hub(url=redis_url, tasks=[send_welcome], config=Config(namespace=namespace))
@@ -34,10 +38,6 @@ async def test_a_job_runs(hub: Hub) -> None:
 
 
 # --8<-- [start:route]
-import httpx
-from fastapi import FastAPI
-
-
 async def test_a_route_makes_a_job(app: FastAPI) -> None:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -53,9 +53,6 @@ async def test_a_route_makes_a_job(app: FastAPI) -> None:
 
 @pytest.fixture
 def app(redis_url: str, namespace: str) -> FastAPI:
-    from arq_web.fastapi import ArqWeb
-    from tests.docs.examples.first_job_fastapi import signup
-
     app = FastAPI()
     ArqWeb(app, url=redis_url, tasks=[send_welcome], config=Config(namespace=namespace, embedded="never"))
     app.post("/signup/{user_id}")(signup)
