@@ -72,6 +72,13 @@ JOB_RECLAIMED = _event(
     "Its worker is gone; the job is queued again (or dead).",
 )
 JOB_CRASHED = _event("job.crashed", _W, "worker", "job task attempt error", "The child process that ran it died.")
+JOB_NOT_ISOLATED = _event(
+    "job.not_isolated",
+    _W,
+    "worker",
+    "job task crashes error",
+    "The job may kill its worker, but no child process can load its task: it runs in the worker.",
+)
 LEASE_LOST = _event(
     "lease.lost", _W, "worker", "job task attempt", "Another worker may run it; this attempt records nothing."
 )

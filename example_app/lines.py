@@ -24,12 +24,12 @@ cd {root}
 {curl} -sS {url}/customers {json} -d '{{"name": "Ann", "email": "ann@example.com"}}'; echo
 cat {mail}/new/*
 
-# a report as a background job: 202 and a Location; look there until it says succeeded
+# a report as a background job: 202 with a Location; look there until it says succeeded. The pid is the worker's
 report=$({curl} -sSi {url}/reports {json} -d '{{"since": "{since}"}}' | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p')
-{curl} -sS {url}$report; echo
-{worker} jobs show {app} ${{report##*/}}   # the process that made it is the worker's
+echo $report; {curl} -sS {url}$report; echo
+{worker} jobs show {app} ${{report##*/}}
 
-# a task that fails twice and then succeeds: see the worker's lines here, or its attempts there
+# a task that fails twice and then succeeds: look at the worker's lines here
 {curl} -sS -X POST {url}/orders/7/reserve; echo
 
 # what the worker sees

@@ -56,7 +56,10 @@ def _job_lines(info: JobInfo) -> Iterator[str]:
             yield f"{_INDENT}{name:<11} {value}"
     yield from _block(
         "timeline",
-        (f"{to_datetime(at_ms).astimezone().isoformat(sep=' ', timespec='milliseconds')}  {what}" for at_ms, what in _timeline(info)),
+        (
+            f"{to_datetime(at_ms).astimezone().isoformat(sep=' ', timespec='milliseconds')}  {what}"
+            for at_ms, what in _timeline(info)
+        ),
     )
     yield from _block("arguments", _pretty(_value(info.payload)))
     if info.has_result:

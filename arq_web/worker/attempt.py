@@ -143,7 +143,8 @@ class AttemptRunner:
         running.in_thread = True
         self._limiter = self._limiter or CapacityLimiter(self._threads)
         stop = running.stop = running.stop or threading.Event()
-        inner = asyncio.ensure_future(anyio.to_thread.run_sync(call, limiter=self._limiter))
+        without_exit = functools.partial(_without_exit, call)
+        inner = asyncio.ensure_future(anyio.to_thread.run_sync(without_exit, limiter=self._limiter))
         cancelled: asyncio.CancelledError | None = None
         while not inner.done():
             try:
@@ -158,7 +159,10 @@ class AttemptRunner:
         if cancelled is not None:
             inner.exception()  # what it came to after that is nobody's any more
             raise cancelled
-        return inner.result()
+        value = inner.result()
+        if isinstance(value, _Exit):
+            raise value.error
+        return value
 
     def _context(self, task: Task[..., Any], running: Running) -> JobContext:
         job = running.job
@@ -205,6 +209,20 @@ def timeout_s_of(task: Task[..., Any] | None, job: ClaimedJob, default_s: float)
     if task is not None and task.policy.timeout_ms is not None:
         return task.policy.timeout_ms / 1000
     return default_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Exit:
+    """A thread's ``sys.exit()``: as an exception of an asyncio task it would end the whole worker."""
+
+    error: SystemExit | KeyboardInterrupt
+
+
+def _without_exit(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except (SystemExit, KeyboardInterrupt) as error:
+        return _Exit(error)
 
 
 async def _report(running: Running, fraction: float, message: str) -> None:

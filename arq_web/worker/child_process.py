@@ -51,7 +51,7 @@ class ChildProcess:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
-                    "arq_web.worker.child",
+                    "arq_web._child",
                     str(theirs.fileno()),
                     str(os.getpid()),
                     pass_fds=(theirs.fileno(),),

@@ -27,7 +27,8 @@ class EmbeddedWorker:
         return self._task is not None and not self._task.done()
 
     def start(self) -> None:
-        """Begin, on the running loop."""
+        """Begin, on the running loop. What the worker refuses at once (InvalidTask, ...) ends the app's start-up."""
+        self._worker = self._make_worker()
         self._task = asyncio.create_task(self._supervise(), name="arq_web.embedded")
 
     async def stop(self) -> None:
@@ -40,9 +41,11 @@ class EmbeddedWorker:
 
     async def _supervise(self) -> None:
         while not self._stopping:
-            self._worker = self._make_worker()
             try:
+                self._worker = self._worker or self._make_worker()
                 await self._worker.run()
+                self._worker = None
             except Exception as error:  # noqa: BLE001 - the web app lives on, and says so
                 emit(events.HELPER_FAILED, helper="embedded worker", error=repr(error))
+                self._worker = None
                 await asyncio.sleep(RESTART_AFTER_S)

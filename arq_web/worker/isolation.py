@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from arq_web import events
 from arq_web.errors import InvalidTask
-from arq_web.events import Event, emit
+from arq_web.events import emit
 from arq_web.job import ErrorInfo
 from arq_web.queue import QueueSet
 from arq_web.registry import Registry
@@ -40,14 +41,6 @@ KILL_AFTER_S = 0.5
 """After its timeout, or after it was told to stop, an attempt has so long to end by itself."""
 IDLE_S = 60.0
 CLOSE_GRACE_S = 3.0
-
-JOB_NOT_ISOLATED = Event(
-    "job.not_isolated",
-    logging.WARNING,
-    "worker",
-    ("job", "task", "crashes", "error"),
-    "The job may kill its worker, but no child process can load its task: it runs in the worker.",
-)
 
 _OUTCOME_OF_STOP: dict[StopReason, Outcome] = {
     StopReason.CANCEL: Cancelled(),
@@ -127,7 +120,7 @@ class Isolation:
                 error = invalid
             else:
                 return True
-        emit(JOB_NOT_ISOLATED, job=job.id, task=job.task, crashes=job.crashes, error=error)
+        emit(events.JOB_NOT_ISOLATED, job=job.id, task=job.task, crashes=job.crashes, error=error)
         return False
 
     async def _begin(self, request: Run, *, alone: bool) -> ChildProcess:

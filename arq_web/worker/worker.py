@@ -95,6 +95,9 @@ class Worker:
             options: queues, concurrency, ...
             schedules: recurring jobs that it fires.
             resolver: the framework's part in an attempt.
+
+        Raises:
+            InvalidTask: a task that runs in a process of its own cannot be imported there.
         """
         self.id = f"{socket.gethostname().replace(' ', '-')}:{os.getpid()}:{secrets.token_hex(4)}"
         self.options, self.counts = options, WorkerCounts()
@@ -105,6 +108,8 @@ class Worker:
             registry, queues.queue, worker=self.id, threads=options.concurrency, resolver=resolver
         )
         self._isolation = Isolation(registry, queues, worker=self.id, app_target=options.app_target)
+        for task in registry:
+            self._isolation.check_importable(task)
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
 

@@ -75,7 +75,7 @@ def make_thumbnails(image_id: UUID) -> ImageInfo:
             upright = ImageOps.exif_transpose(image).convert("RGB")
             info = _describe(image_id, image, upright, len(data))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise NotAnImage(f"{image_id}: {error}") from error
+        raise NotAnImage(f"the upload {image_id} is no picture that Pillow can read") from error
     for size_px, name in zip(THUMBNAIL_SIZES_PX, info.thumbnails, strict=True):
         _write(settings().thumbnails / name, _thumbnail(upright, size_px))
     _write(settings().thumbnails / f"{image_id}.json", msgspec.json.encode(info))  # last: now it is there

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -91,22 +90,23 @@ def test_ctrl_c_ends_the_report_that_runs_and_leaves_no_process_behind(framework
         shell.paste(report)
         shell.paste_until(status, '"state":"running"')
         count = len(shop_processes(environ))
-        demo.send_signal(signal.SIGINT)
+        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
         output = demo.communicate(timeout=60)[0]
 
     assert demo.returncode == 0
     assert "job.succeeded    make_report" in output
-    assert (count, shop_processes(environ)) == (5, [])  # the demo, its three children and the shell
+    assert (count, shop_processes(environ)) == (5, {})  # the demo, its three children and the shell
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_worker_that_is_killed_is_started_again_and_its_report_ends(environ: dict[str, str]) -> None:
     """What the README invites to try."""
     with running_demo(environ, "fastapi") as demo, Shell(environ) as shell:
-        report, status, show = printed_lines(demo)[5:8]
+        report, status, _ = printed_lines(demo)[5:8]
         shell.paste(report)
-        [pid] = re.findall(r"\(pid (\d+)\)", shell.paste_until(show, "(pid "))
-        os.kill(int(pid), signal.SIGKILL)
+        shell.paste_until(status, '"state":"running"')
+        [worker] = [pid for pid, command in shop_processes(environ).items() if "app-worker" in command]
+        os.kill(worker, signal.SIGKILL)
         ended = shell.paste_until(status, '"state":"succeeded"')
 
     assert '"crashes":1' in ended
@@ -158,14 +158,14 @@ def printed_lines(demo: subprocess.Popen[str]) -> list[str]:
     pytest.fail("The demo did not come up:\n" + "\n".join(seen))
 
 
-def shop_processes(environ: dict[str, str]) -> list[str]:
-    """The command lines of all processes of this test's demo, itself included; not those of its private Redis."""
-    mark, found = f"ARQ_WEB_DEV_DIR={environ['ARQ_WEB_DEV_DIR']}".encode(), []
+def shop_processes(environ: dict[str, str]) -> dict[int, str]:
+    """All processes of this test's demo by their id, itself and the shell included; not those of its private Redis."""
+    mark, found = f"ARQ_WEB_DEV_DIR={environ['ARQ_WEB_DEV_DIR']}".encode(), {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return [command for command in found if "_dev_server" not in command and "redis-server" not in command]
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return {pid: line for pid, line in found.items() if "_dev_server" not in line and "redis-server" not in line}
 
 
 class Shell:

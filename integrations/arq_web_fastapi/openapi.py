@@ -58,10 +58,11 @@ def _amend_operation(operation: dict[str, Any], route: RouteView, status_path: s
     if RESULT in responses.get("202", {}):
         return  # FastAPI keeps the document that it made once
     declared = responses.pop(str(getattr(route, "status_code", None) or 200), {})
+    own_words = responses.pop("202", {}).get("description")  # from the route's responses={202: ...}
     job = route.endpoint
     assert isinstance(job, JobRoute)
     accepted = {
-        "description": "The job is enqueued; its status is at the Location.",
+        "description": own_words or "The job is enqueued; its status is at the Location.",
         "headers": {
             "Location": {"description": "The job's status", "schema": {"type": "string"}},
             "Retry-After": {"description": "Seconds until a look is worth while", "schema": {"type": "string"}},

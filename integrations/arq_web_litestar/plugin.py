@@ -123,7 +123,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         """
         for handler in handlers_of(route):
             fn = function_of(handler)
-            name = f"{'|'.join(sorted(handler.http_methods))} {route.path_format}"
+            name = f"{','.join(sorted(handler.http_methods))} {route.path_format}"
             check_queues(name, handler, is_async=inspect.iscoroutinefunction(fn))
             if isinstance(fn, JobRoute):
                 check_job(name, handler, fn, self.hub)

@@ -254,6 +254,7 @@ logging.info("here")
 
     assert "OWN here" in finished.err
     assert finished.err.count("worker.started") == 1
+    assert "for main:app;" in finished.err
     assert "OWN worker.started" not in finished.err
 
 

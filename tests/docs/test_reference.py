@@ -6,9 +6,13 @@ import inspect
 import logging
 import re
 from dataclasses import fields
+from types import ModuleType
 
 import pytest
 
+import arq_web
+import arq_web_fastapi
+import arq_web_litestar
 from arq_web import Backoff, Config, JobState, errors
 from arq_web.config import ENV_PREFIX
 from arq_web.errors import InvalidConfig
@@ -104,3 +108,21 @@ def test_the_glossary_has_every_verb_and_every_state() -> None:
     verbs = {name.lower() for name, value in vars(scripts).items() if isinstance(value, Verb)}
 
     assert verbs | {state.value for state in JobState} <= defined
+
+
+def test_every_public_name_is_on_the_api_page_or_among_the_errors() -> None:
+    """What users can import, they can look up."""
+    page, all_errors = read("reference/api.md"), set(headings(read("reference/errors.md"), 3))
+    shown = set(re.findall(r"^::: arq_web\.(?:\w+\.)*(\w+)$", page, re.MULTILINE))
+
+    assert set(arq_web.__all__) - all_errors - {"__version__"} <= shown
+
+
+@pytest.mark.parametrize("framework", [arq_web_fastapi, arq_web_litestar], ids=["fastapi", "litestar"])
+def test_every_name_of_a_framework_is_on_the_api_page(framework: ModuleType) -> None:
+    """Its own ones with their documentation, those of the core by name."""
+    text = section(read("reference/api.md"), "FastAPI")
+    page = read("reference/api.md")
+    own = set(re.findall(rf"^::: {framework.__name__}\.(\w+)$", page, re.MULTILINE))
+
+    assert set(framework.__all__) == own | ({word for word in code(text) if word in arq_web.__all__} - own)

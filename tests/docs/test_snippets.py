@@ -214,7 +214,7 @@ async def test_redrive_shows_the_error_first(
 
 @pytest.mark.parametrize(
     ("app", "resize"),
-    [(route_fastapi.app, route_fastapi.resize), (route_litestar.app, route_litestar.resize)],
+    [(route_fastapi.app, route_fastapi.resize), (route_litestar.app, route_litestar.resize.fn)],
     ids=["fastapi", "litestar"],
 )
 async def test_a_route_that_is_a_job(redis_url: str, namespace: str, app: App, resize: Task[..., Any]) -> None:

@@ -10,7 +10,7 @@ import redis.asyncio as redis_async
 
 from arq_web.store import scripts
 from arq_web.store.connection import Connections
-from arq_web.store.record import STATES, Note, encode_note
+from arq_web.store.record import DEFAULT_KEEP_S, DEFAULT_MAX_CRASHES, STATES, Note, encode_note
 from arq_web.store.scripts import Verb
 from arq_web.store.store import NewJob, Settlement, Store, WorkerKind
 from arq_web.store.target import RedisTarget
@@ -85,17 +85,33 @@ def test_every_key_is_listed_and_no_other() -> None:
 
 def test_the_first_line_of_a_record_is_described_in_its_order() -> None:
     """As the script writes it."""
-    body = lua("_record").partition("local raw = table.concat({ ")[2].partition("}")[0]
-    written = [name.strip().removeprefix("#").removeprefix("j.") for name in body.split(",")]
+    body = lua("_record").partition("local function write(")[2].partition("\\n")[0]
+    written = re.findall(r"j\.(\w+)", body)
 
     assert [code(row[0])[0] for row in table(section(PAGE, "First line"), "field")] == written
 
 
 def test_the_second_line_of_a_record_is_described_in_its_order() -> None:
-    """As the script reads it."""
-    [names] = re.findall(r"local (created, [\w, ]+), spec_end =", lua("_record"))
+    """As the script writes it, by the letters with which it reads it."""
+    text = lua("_record")
+    letters = dict(
+        re.findall(r"\b([a-z]) = '(\w+)'", text.partition("local NUMBER")[2].partition("\nlocal DEFAULT")[0])
+    )
+    written = re.findall(r"' ([a-z])1?'", text.partition("local function spec_of(")[2].partition("\nend")[0])
 
-    assert [code(row[0])[0] for row in table(section(PAGE, "Second line"), "field")] == names.split(", ")
+    rows = table(section(PAGE, "Second line"), "letter")
+    assert [(code(row[0])[0], code(row[1])[0]) for row in rows] == [(letter, letters[letter]) for letter in written]
+    assert set(written) == set(letters)
+
+
+def test_the_defaults_that_a_record_leaves_out_are_named() -> None:
+    """Python and Lua must agree on what is not there."""
+    rows = {code(row[1])[0]: row[2] for row in table(section(PAGE, "Second line"), "letter")}
+    [in_lua] = re.findall(r"local DEFAULT_MAX_CRASHES, DEFAULT_KEEP_S = (\d+), (\d+)", lua("_record"))
+
+    assert in_lua == (str(DEFAULT_MAX_CRASHES), str(DEFAULT_KEEP_S))
+    assert f"; {DEFAULT_MAX_CRASHES} if not named" in rows["max_crashes"]
+    assert f"; {DEFAULT_KEEP_S} if not named" in rows["keep_s"]
 
 
 def test_the_fields_of_a_note_are_named() -> None:
@@ -130,6 +146,8 @@ def test_every_counter_is_listed() -> None:
     """They are counted by the outcomes of settle, and by name elsewhere."""
     outcomes = re.findall(r"^  (\w+) = function\(id, j", lua("settle"), re.MULTILINE)
     counted = set(re.findall(r"count\('(\w+)'", all_lua())) | set(outcomes)
+
+    counted |= set(re.findall(r"\b[a-z] = '(\w+)'", lua("_end").partition("local COUNTED")[2].partition("}")[0]))
 
     assert set(code(section(PAGE, "Counters"))) - {"m:<minute>"} == counted
 

@@ -486,6 +486,23 @@ def test_the_document_keeps_what_fastapi_says_and_adds_the_result(module: Module
     assert result["content"]["application/json"]["schema"]["additionalProperties"] == {"type": "string"}
 
 
+def test_a_202_that_the_route_describes_itself_keeps_its_words() -> None:
+    """And gets the rest from us."""
+    app = FastAPI()
+
+    @app.post("/order", responses={202: {"description": "Ordered"}})
+    @background_job
+    async def order() -> int:
+        return 1
+
+    ArqWeb(app)
+    accepted = app.openapi()["paths"]["/order"]["post"]["responses"]["202"]
+
+    assert accepted["description"] == "Ordered"
+    assert accepted["x-result"]["content"]["application/json"]["schema"]["type"] == "integer"
+    assert "Location" in accepted["headers"]
+
+
 def test_every_reference_in_the_document_leads_somewhere(module: ModuleType) -> None:
     """Generators of clients stop at the first that does not."""
     document = module.app.openapi()

@@ -25,7 +25,8 @@ from litestar.di import Dependency, NamedDependency, Provide
 from litestar.dto import DataclassDTO, DTOConfig
 from litestar.exceptions import HTTPException, NotAuthorizedException
 from litestar.handlers.base import BaseRouteHandler
-from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -387,6 +388,21 @@ class TestHandlers:
         with pytest.raises(InvalidRoute, match="other dependencies"):
             make_site(*routers)
 
+    async def test_a_handler_that_leaves_out_its_status_is_documented_as_it_answers(self, make_site: MakeSite) -> None:
+        """Litestar assumes 201 for a POST; what the handler declares beside that stays."""
+
+        @post("/go", responses={418: ResponseSpec(str)}, response_headers={"X-Own": "1"})
+        @background_job(name="go")
+        def go() -> None: ...
+
+        site = make_site(go)
+        await site.post("/go")
+        document = (await site.client.get("/schema/openapi.json")).json()
+
+        responses = document["paths"]["/go"]["post"]["responses"]
+        assert responses.keys() == {"202", "413", "418", "503"}
+        assert responses["202"]["headers"].keys() == {"Location", "X-Own"}
+
     async def test_a_dto_acts_before_the_job(self, make_site: MakeSite) -> None:
         """The job gets the model; the 202 is not the DTO's to change."""
 
@@ -645,6 +661,31 @@ class TestRefusals:
 
         with pytest.raises(InvalidRoute, match="'emails'"):
             make_site(go)
+
+    async def test_a_cached_job_does_not_start(self, make_site: MakeSite) -> None:
+        """Its second request would get the first one's 202, and no job."""
+
+        @post("/go", status_code=202, cache=True)
+        @background_job(name="go")
+        async def go() -> None: ...
+
+        with pytest.raises(InvalidRoute, match="cache"):
+            make_site(go)
+
+    async def test_a_parameter_of_the_request_that_has_a_queues_name_does_not_start(self, make_site: MakeSite) -> None:
+        """Litestar injects by name alone: it would pass the queue for the text."""
+
+        @get("/search")
+        async def search(queue: FromQuery[str]) -> None: ...
+
+        @get("/search")
+        async def renamed(queue_name: Annotated[str, QueryParameter(name="queue")]) -> str:
+            return queue_name
+
+        with pytest.raises(InvalidRoute, match=r"QueryParameter\(name='queue'\)") as caught:
+            make_site(search)
+        assert caught.value.parameter == "queue"
+        assert (await make_site(renamed).client.get("/search?queue=x")).text == "x"
 
     async def test_two_plugins_in_one_app_are_refused(self, redis_url: str, config: Config) -> None:
         with pytest.raises(InvalidConfig):

@@ -96,9 +96,9 @@ async def test_the_same_cancel_again_gives_the_same_answer(store: Store, running
 async def test_two_cancels_at_once_count_once(store: Store) -> None:
     await enqueue_one(store, "a")
 
-    words = await asyncio.gather(store.cancel("a"), store.cancel("a"))
+    one, two = await asyncio.gather(store.cancel("a"), store.cancel("a"))
 
-    assert words == ["cancelled", "cancelled"]
+    assert (one, two) == ("cancelled", "cancelled")
     assert (await counted(store))["cancel"] == 1
 
 

@@ -42,7 +42,9 @@ from tests.support.store_helpers import (
 
 
 async def test_a_claimed_job_runs_and_its_worker_knows_all_about_it(store: Store) -> None:
-    await enqueue_one(store, "a", expires="d60000", max_crashes=5, keep_s=60, extra=b'{"timeout_ms":50}', payload=b"[1]")
+    await enqueue_one(
+        store, "a", expires="d60000", max_crashes=5, keep_s=60, extra=b'{"timeout_ms":50}', payload=b"[1]"
+    )
 
     reply = await claim(store, token="token-1")
 
@@ -59,7 +61,7 @@ async def test_a_claimed_job_runs_and_its_worker_knows_all_about_it(store: Store
 
 
 async def test_a_claim_takes_as_many_as_there_are_slots(store: Store) -> None:
-    await store.enqueue([new_job(id) for id in "abc"])
+    await store.enqueue([new_job(name) for name in "abc"])
 
     reply = await claim(store, 2)
 
@@ -103,7 +105,7 @@ async def test_the_same_token_gives_the_whole_lease_again(store: Store) -> None:
 
 
 async def test_the_same_token_leaves_out_what_is_no_longer_its_own(store: Store) -> None:
-    await store.enqueue([new_job(id) for id in "abc"])
+    await store.enqueue([new_job(name) for name in "abc"])
     a, b, _ = (await claim(store, token="token-1")).jobs
     await settle(store, a, "complete")
     await settle(store, b, "release")
@@ -132,7 +134,7 @@ async def test_two_workers_share_no_job(store: Store) -> None:
 
 
 async def test_due_jobs_are_promoted_in_the_order_of_their_times(store: Store) -> None:
-    await store.enqueue([new_job(id, due="d60000") for id in "abc"])
+    await store.enqueue([new_job(name, due="d60000") for name in "abc"])
     await enqueue_one(store, "ready")
     await enqueue_one(store, "later", due="d60000")
     await make_due(store, "c", "a", "b")

@@ -153,8 +153,9 @@ def test_failed_logins_leave_no_descriptor(redis_server: RedisServer) -> None:
 
     async def fail_to_log_in() -> None:
         before = open_descriptors()
-        for url in (redis_server.url, redis_server.unix_url):
-            connection = Connection(RedisTarget.from_url(url.replace("://", "://nobody:wrong@", 1)))
+        urls = [url.replace("://", "://nobody:wrong@", 1) for url in (redis_server.url, redis_server.unix_url)]
+        for url in [*urls, redis_server.unix_url.replace("db=0", "db=99")]:
+            connection = Connection(RedisTarget.from_url(url))
             with pytest.raises(Exception, match="refused us"):
                 await connection.execute("PING")
             await connection.aclose()

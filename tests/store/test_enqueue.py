@@ -44,14 +44,27 @@ ENDS = sorted(TERMINAL_STATES)
 
 async def test_a_new_job_is_queued_with_all_that_was_asked_for(store: Store) -> None:
     new = new_job(
-        "a", priority=-3, expires="d60000", max_crashes=5, keep_s=7200, unique="key", extra=b'{"max_tries":7}', payload=b"\x00\n\xff"
+        "a",
+        priority=-3,
+        expires="d60000",
+        max_crashes=5,
+        keep_s=7200,
+        unique="key",
+        extra=b'{"max_tries":7}',
+        payload=b"\x00\n\xff",
     )
 
     reply = await store.enqueue([new])
 
     assert reply.jobs == [Enqueued("a", created=True)]
     info = await info_of(store, "a")
-    assert (info.state, info.task, info.queue, info.priority, info.unique) == (JobState.QUEUED, TASK, "default", -3, "key")
+    assert (info.state, info.task, info.queue, info.priority, info.unique) == (
+        JobState.QUEUED,
+        TASK,
+        "default",
+        -3,
+        "key",
+    )
     assert (info.attempt, info.failures, info.crashes, info.max_crashes) == (0, 0, 0, 5)
     assert (info.since_ms, info.expires_at_ms) == (info.enqueued_at_ms, info.enqueued_at_ms + 60_000)
     assert (info.keep_result_ms, info.extra, info.payload) == (7_200_000, {"max_tries": 7}, b"\x00\n\xff")
@@ -93,7 +106,7 @@ async def test_a_time_in_the_year_9999_leaves_a_readable_record(store: Store, mo
 async def test_jobs_of_one_request_keep_their_order_and_later_ones_come_after_them(store: Store) -> None:
     """First in, first out also within a batch, which has one time for all."""
     first = [f"{number:03}" for number in range(60, 0, -1)]
-    await store.enqueue([new_job(id) for id in first])
+    await store.enqueue([new_job(name) for name in first])
     await store.enqueue([new_job("later-1"), new_job("a-later-2")])
 
     claimed = [job.id for job in (await claim(store, 100)).jobs]
@@ -102,8 +115,8 @@ async def test_jobs_of_one_request_keep_their_order_and_later_ones_come_after_th
 
 
 async def test_priority_comes_before_order(store: Store) -> None:
-    for id, priority in (("low", -10), ("first", 0), ("high", 10), ("second", 0), ("higher", 1)):
-        await enqueue_one(store, id, priority=priority)
+    for name, priority in (("low", -10), ("first", 0), ("high", 10), ("second", 0), ("higher", 1)):
+        await enqueue_one(store, name, priority=priority)
 
     assert [job.id for job in (await claim(store)).jobs] == ["high", "higher", "first", "second", "low"]
 
@@ -285,7 +298,7 @@ async def test_a_unique_key_is_free_after_every_kind_of_end(store: Store, end: s
             await expire(store, job_id)
             await make_due(store, job_id)
             await claim(store)
-        case "reclaimed":
+        case _:
             await claim_one(store)
             await expire_lease(store, job_id)
             await reclaim(store)

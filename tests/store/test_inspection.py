@@ -149,8 +149,8 @@ async def test_an_unreadable_entry_among_the_rejects_is_shown_too(
 
 async def test_dead_ids_come_oldest_first_and_up_to_a_moment(hub: Hub, queue: Queue, inspector: Inspector) -> None:
     """So that redriving all of them ends, even if they die again at once."""
-    jobs = await queue.enqueue_many([fail.call() for _ in range(3)])
-    async with working(hub, concurrency=1):
+    jobs = await queue.enqueue_many([fail.options(id=f"{n}").call() for n in range(3)])
+    async with working(hub, concurrency=1):  # two of one millisecond are in the order of their ids
         await wait_until(lambda: _is(jobs[-1].info, JobState.DEAD), description="all are dead")
     now_ms = await queue.store.server_now_ms()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import AsyncIterator
 
 import pytest
@@ -36,7 +37,8 @@ async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def connection(redis_url: str, any_link: None) -> AsyncIterator[Connection]:
-    connection = Connection(RedisTarget.from_url(redis_url), deadline_s=DEADLINE_S)
+    # Here nothing is to go wrong: a deadline that a busy machine does not miss.
+    connection = Connection(RedisTarget.from_url(redis_url), deadline_s=10.0)
     yield connection
     await connection.aclose()
 
@@ -279,6 +281,18 @@ async def test_a_wrong_password_is_refused_at_once_and_never_shown() -> None:
         await connection.aclose()
         assert time.monotonic() - began < 5
         assert "wr0ng" not in f"{caught.value} {caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
+
+
+async def test_a_server_that_repeats_the_login_in_its_error_does_not_make_us_show_it() -> None:
+    """``unknown command 'AUTH', with args beginning with: 'app' 'wr0ng'``: where AUTH was renamed."""
+    with running_redis("--rename-command", "AUTH", "LOGIN") as server:
+        connection = Connection(RedisTarget.from_url(server.url.replace("redis://", "redis://app:wr0ng@")))
+
+        with pytest.raises(StoreRefused, match="unknown command") as caught:
+            await connection.execute("PING")
+
+        await connection.aclose()
+        assert "wr0ng" not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_refusals_come_no_faster_than_the_pause_allows() -> None:

@@ -88,9 +88,9 @@ async def test_of_two_redrives_at_once_one_makes_it_live(store: Store) -> None:
     await enqueue_one(store, "a")
     await end_as(store, "a", JobState.DEAD)
 
-    words = await asyncio.gather(store.redrive("a", "one"), store.redrive("a", "two"))
+    one, two = await asyncio.gather(store.redrive("a", "one"), store.redrive("a", "two"))
 
-    assert words == ["redriven", "live"]
+    assert (one, two) == ("redriven", "live")
     assert await members(store, "ready") == ["a"]
 
 

@@ -83,7 +83,7 @@ async def test_a_superseded_attempt_cannot_renew(store: Store) -> None:
 
 
 async def test_each_lease_is_answered_on_its_own(store: Store) -> None:
-    await store.enqueue([new_job(id) for id in "abc"])
+    await store.enqueue([new_job(name) for name in "abc"])
     a, b, c = (await claim(store, token="token-1")).jobs
     await settle(store, a, "complete")
     await store.cancel("b")

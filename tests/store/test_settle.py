@@ -152,7 +152,7 @@ async def test_a_settle_of_a_job_that_is_gone_is_lost(store: Store) -> None:
 
 
 async def test_each_of_a_group_is_answered_on_its_own(store: Store) -> None:
-    await store.enqueue([new_job(id) for id in "abcd"])
+    await store.enqueue([new_job(name) for name in "abcd"])
     a, b, c, d = (await claim(store)).jobs
     await settle(store, a, "complete")
     await store.cancel("c")
@@ -163,7 +163,7 @@ async def test_each_of_a_group_is_answered_on_its_own(store: Store) -> None:
     )
 
     assert answers == [Settled.ALREADY, Settled.RECORDED, Settled.LOST, Settled.CANCELLED]
-    states = [await state_of(store, id) for id in "abcd"]
+    states = [await state_of(store, name) for name in "abcd"]
     assert states == [JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELLED, JobState.RUNNING]
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from arq_web.job import TERMINAL_STATES, JobState
 from arq_web.store.record import read_info
-from arq_web.store.store import Store
+from arq_web.store.store import SettleOutcome, Store
 from tests.support.store_helpers import (
     claim_one,
     command,
@@ -38,10 +37,10 @@ class Listener:
 
 
 @pytest.fixture
-async def listener(store: Store, namespace: str) -> AsyncIterator[Listener]:
+async def listener(store: Store, namespace: str) -> Listener:
     listener = Listener(f"{namespace}:reply")
     await store.connections.subscriber().subscribe(listener.channel.encode(), listener.heard.append)
-    yield listener
+    return listener
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL_STATES))
@@ -94,9 +93,10 @@ async def test_a_promise_holds_from_attempt_to_attempt(store: Store, listener: L
     await store.watch("a", listener.channel)
     await settle(store, job, "retry", 1_000)
     await make_due(store, "a")
-    for outcome in ("snooze", "release", "crash"):
+    outcomes: tuple[SettleOutcome, ...] = ("snooze", "release", "crash")
+    for outcome in outcomes:
         job = await claim_one(store)
-        await settle(store, job, outcome, 1_000)  # type: ignore[arg-type]
+        await settle(store, job, outcome, 1_000)
         if outcome == "snooze":
             await make_due(store, "a")
     await claim_one(store)

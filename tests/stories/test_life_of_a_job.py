@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -90,6 +91,12 @@ async def too_slow() -> None:
     await asyncio.Event().wait()
 
 
+@task(max_tries=1)
+def exits() -> None:
+    """Call sys.exit() in a thread."""
+    sys.exit("bye")
+
+
 @task
 async def waits(name: str) -> None:
     """Wait until it is cancelled, and say so."""
@@ -124,7 +131,7 @@ async def hub(redis_url: str, namespace: str) -> Hub:
     """An app with the tasks above."""
     tasks = (add, add_in_a_thread, fails_twice, always_fails, fails_for_good, asks_to_retry, snoozes, too_slow, waits)
     ran.clear()
-    return make_hub(redis_url, namespace, *tasks, says, reports, enqueues_another)
+    return make_hub(redis_url, namespace, *tasks, exits, says, reports, enqueues_another)
 
 
 @pytest.fixture
@@ -197,6 +204,14 @@ async def test_retry_spends_a_failure_and_snooze_does_not(hub: Hub, queue: Queue
     async with working(hub):
         assert await (await queue.enqueue(asks_to_retry)).result(timeout=5) == 1
         assert await (await queue.enqueue(snoozes)).result(timeout=5) == 0
+
+
+async def test_sys_exit_ends_the_attempt_and_not_the_worker(hub: Hub, queue: Queue) -> None:
+    """A library that calls it must not take the other jobs along."""
+    async with working(hub):
+        with pytest.raises(JobFailed, match="SystemExit: bye"):
+            await (await queue.enqueue(exits)).result(timeout=5)
+        assert await (await queue.enqueue(add, 1)).result(timeout=5) == 2
 
 
 async def test_a_timeout_is_a_failure(hub: Hub, queue: Queue) -> None:

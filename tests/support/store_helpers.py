@@ -90,7 +90,9 @@ def settlement(job: ClaimedJob, outcome: SettleOutcome, ms: int = HOUR_MS, note:
     return Settlement(job.id, job.attempt, job.token, outcome, ms, note)
 
 
-async def settle(store: Store, job: ClaimedJob, outcome: SettleOutcome, ms: int = HOUR_MS, note: bytes = b"") -> Settled:
+async def settle(
+    store: Store, job: ClaimedJob, outcome: SettleOutcome, ms: int = HOUR_MS, note: bytes = b""
+) -> Settled:
     """End one attempt."""
     [answer] = await store.settle(WORKER, [settlement(job, outcome, ms, note)])
     return answer
@@ -199,7 +201,7 @@ async def record_of(store: Store, job_id: str) -> bytes:
 
 async def ttl_ms(store: Store, key: str) -> int:
     """How long ``key`` (without the queue's base) lives; -1 for ever, -2 when there is none."""
-    return cast(int, await command(store, "PTTL", store.base + key.encode()))
+    return cast("int", await command(store, "PTTL", store.base + key.encode()))
 
 
 async def members(store: Store, index: str) -> list[str]:
@@ -210,7 +212,7 @@ async def members(store: Store, index: str) -> list[str]:
 
 async def score_of(store: Store, index: str, job_id: str) -> int:
     """The place of a job in an index; exact, or the test fails."""
-    reply = cast(bytes, await command(store, "ZSCORE", store.base + index.encode(), job_id))
+    reply = cast("bytes", await command(store, "ZSCORE", store.base + index.encode(), job_id))
     return int(reply)
 
 
@@ -251,5 +253,5 @@ async def snapshot(store: Store) -> dict[bytes, tuple[bytes, bool]]:
     for key in await keys(store):
         if not key.startswith(passing):
             content = await command(store, "DUMP", key)
-            found[key] = (cast(bytes, content), await command(store, "PTTL", key) != -1)
+            found[key] = (cast("bytes", content), await command(store, "PTTL", key) != -1)
     return found

@@ -1,4 +1,4 @@
-"""A child process of a worker: ``python -m arq_web.worker.child <fd> <parent's pid>``. Runs one attempt at a time.
+"""A child process of a worker: ``python -m arq_web._child <fd> <parent's pid>``. Runs one attempt at a time.
 
 It speaks with its worker over the socket ``fd`` only: the task may print and read what it likes.
 """
