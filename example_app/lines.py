@@ -32,8 +32,8 @@ echo $report; {curl} -sS {url}$report; echo
 # a task that fails twice and then succeeds: look at the worker's lines here
 {curl} -sS -X POST {url}/orders/7/reserve; echo
 
-# what the worker sees
-{worker} jobs ls {app}
+# what the worker did (without --state: what it has before it, and what is dead), and which side resolves what
+{worker} jobs ls {app} --state succeeded
 {worker} routes {app}
 
 Ctrl-C here stops everything.

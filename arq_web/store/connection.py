@@ -76,8 +76,7 @@ class Connections:
     def _home(self) -> _Home:
         loop = asyncio.get_running_loop()
         home = self._homes.get(id(loop))
-        # A new loop may have the id of one that is gone.
-        if home is not None and home.loop is loop:
+        if home is not None:  # it holds the loop, so no other can have this id
             return home
         with self._moving:
             self._dispose_of_the_dead()

@@ -1,7 +1,7 @@
 """An open, logged-in connection to Redis as two streams: bytes out, parsed replies in.
 
 redis-py opens the connection and logs in (URL, TLS, ACL, unix socket); then we take over its transport, because
-redis-py's own path costs twenty times as much per command for concurrent callers (docs/adr). ``SocketLink`` is
+redis-py's own path costs ten to twenty times as much per command for concurrent callers. ``SocketLink`` is
 that; ``StreamLink`` does the same over redis-py's public methods, for a redis-py whose insides have changed.
 """
 

@@ -187,7 +187,8 @@ class Subscriber:
         confirmation = self._confirmations.pop(channel, None)
         if confirmation is not None and not confirmation.done():
             confirmation.set_result(None)
-        if self._is_resubscribing and not self._confirmations:
+        # All channels went into one SUBSCRIBE: with the first they are all there.
+        if self._is_resubscribing:
             self._is_resubscribing = False
             if self.on_reconnect is not None:
                 self.on_reconnect()

@@ -75,7 +75,7 @@ def test_the_printed_lines_work_when_pasted(
         shell.paste_until(status, '"state":"succeeded"')
         assert "(pid " in shell.paste(show)
         shell.paste(reserve)
-        assert "reserve_stock" in shell.paste(jobs)
+        shell.paste_until(jobs, "reserve_stock")
         assert "/reports" in shell.paste(routes)
 
     assert len(list((tmp_path / "thumbnails").glob("*.jpg"))) == 2

@@ -213,6 +213,16 @@ async def test_a_slow_reply_is_not_taken_for_a_lost_one(proxy: Proxy, proxied: C
     assert proxy.connection_count == 1
 
 
+async def test_an_idle_connection_stays_open(proxy: Proxy, proxied: Connection) -> None:
+    """The login's timeout must not go on to count afterwards."""
+    await proxied.execute("PING")
+
+    await asyncio.sleep(2 * DEADLINE_S)
+
+    assert proxied.is_connected
+    assert proxy.connection_count == 1
+
+
 async def test_a_loop_that_stood_still_does_not_blame_redis(proxy: Proxy, redis_url: str) -> None:
     """The reply is there, unread. To send again would be needless, and under load it would never end."""
     connection = Connection(RedisTarget.from_url(redis_url), deadline_s=DEADLINE_S)

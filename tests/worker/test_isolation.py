@@ -249,20 +249,16 @@ async def test_a_process_task_may_enqueue_and_knows_its_worker(hub: Hub) -> None
         assert (await queue.job(job_id, process_tasks.pids).result(20))[1] == os.getpid()
 
 
-async def test_a_process_task_that_no_child_can_import_fails_with_the_remedy(redis_url: str, namespace: str) -> None:
-    """It is a mistake in the code: no retry would change it."""
+async def test_a_process_task_that_no_child_can_import_is_refused_at_the_start(redis_url: str, namespace: str) -> None:
+    """It is a mistake in the code: said before the first job, with the remedy."""
 
     @task(run_in="process")
     async def local() -> None: ...
 
     hub = make_hub(redis_url, namespace, local)
-    async with queue_of(hub) as queue, working(hub) as worker:
-        error = await failure_of(await queue.enqueue(local))
-
-        assert error.reason == "not_importable"
-        assert "top level of a module" in error.message
-        with pytest.raises(InvalidTask, match="local"):
-            worker._isolation.check_importable(local)
+    with pytest.raises(InvalidTask, match=r"local.*Define it at the top level of a module"):
+        hub.worker()
+    await hub.aclose()
 
 
 async def test_a_suspect_that_no_child_can_load_runs_in_the_worker(
