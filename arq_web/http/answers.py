@@ -144,6 +144,12 @@ def unavailable() -> Answer:
     return answer
 
 
+def payload_too_large(size_bytes: int, limit_bytes: int) -> Answer:
+    """413: the arguments are over the limit; nothing was enqueued."""
+    detail = f"The job's arguments take {size_bytes:,} bytes; the limit is {limit_bytes:,}."
+    return _problem("payload-too-large", "Payload too large", 413, detail)
+
+
 def _problem(slug: str, title: str, code: int, detail: str) -> Answer:
     body = Problem(PROBLEM_BASE + slug, title, code, detail)
     return Answer(code, {"cache-control": "no-store"}, _encoder.encode(body), "application/problem+json")

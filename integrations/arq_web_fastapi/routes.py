@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
-import msgspec
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
@@ -223,13 +222,6 @@ async def _enqueue(job: JobRoute[Any, Any], request: Request, values: dict[str, 
     except (StoreUnavailable, StoreFull):
         return answers.unavailable()
     except PayloadTooLarge as error:
-        return _too_large(error)
+        return answers.payload_too_large(error.size_bytes, error.limit_bytes)
     base_path = request.scope.get("root_path", "") + getattr(request.app.state, JOBS_PATH_STATE)
     return answers.accepted(handle.id, handle.queue.name, job.name, created=handle.created, base_path=base_path)
-
-
-def _too_large(error: PayloadTooLarge) -> answers.Answer:
-    detail = f"The job's arguments take {error.size_bytes:,} bytes; the limit is {error.limit_bytes:,}."
-    problem = answers.Problem(answers.PROBLEM_BASE + "payload-too-large", "Payload too large", 413, detail)
-    headers = {"cache-control": "no-store"}
-    return answers.Answer(413, headers, msgspec.json.encode(problem), "application/problem+json")

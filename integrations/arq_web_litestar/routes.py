@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
-import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
@@ -65,7 +64,7 @@ class JobRoute(Task[P, R]):
         except (StoreUnavailable, StoreFull):
             return response_of(answers.unavailable())
         except PayloadTooLarge as error:
-            return response_of(_too_large(error))
+            return response_of(answers.payload_too_large(error.size_bytes, error.limit_bytes))
         base_path = base_path_of(request, hub)
         return response_of(
             answers.accepted(job.id, job.queue.name, self.name, created=job.created, base_path=base_path)
@@ -203,10 +202,3 @@ def _decorator(
     # An HTTPException is an answer, not an accident: the next try would give the same one.
     policy = make_policy(timeout, keep_result, retry, (*given, HTTPException), max_tries=max_tries, **rest)
     return BackgroundJobDecorator(name, aliases, policy, result_status)
-
-
-def _too_large(error: PayloadTooLarge) -> answers.Answer:
-    detail = f"The job's arguments take {error.size_bytes:,} bytes; the limit is {error.limit_bytes:,}."
-    problem = answers.Problem(answers.PROBLEM_BASE + "payload-too-large", "Payload too large", 413, detail)
-    headers = {"cache-control": "no-store"}
-    return answers.Answer(413, headers, msgspec.json.encode(problem), "application/problem+json")

@@ -90,6 +90,8 @@ def _faults(line: str) -> Iterator[str]:
             yield from (f"no target {word!r}" for word in rest if "=" not in word and word not in targets)
         case [other, *_] if other not in COMMANDS_OF_OTHERS:
             yield f"unknown command {other!r}"
+        case _:
+            pass
 
 
 def _faults_of_app_worker(words: list[str]) -> Iterator[str]:

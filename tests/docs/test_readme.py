@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ APPS = {
 @pytest.fixture(params=["# main.py, FastAPI", "# main.py, Litestar"])
 def app(
     request: pytest.FixtureRequest, redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Any]:
+) -> Any:
     """The app of README, in a file of its own, on this test's Redis."""
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("ARQ_WEB_NAMESPACE", namespace)
@@ -31,7 +31,7 @@ def app(
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(__import__("sys").modules, "readme_main", module)
+    monkeypatch.setitem(sys.modules, "readme_main", module)
     spec.loader.exec_module(module)
     return module.app
 

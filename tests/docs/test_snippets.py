@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-import httpx
 import pytest
 
-from arq_web import Config, Hub, Job, JobCancelled, JobFailed, JobState, Queue, Task
-from arq_web.worker.worker import Worker
+from arq_web import Hub, Job, JobCancelled, JobFailed, JobState, Queue, Task
+from tests.docs.apps import app_on
 from tests.docs.examples import (
     blocking,
     blocking_fastapi,
@@ -30,36 +29,12 @@ from tests.docs.examples import (
 from tests.support.waiting import wait_until
 from tests.support.working import make_hub, queue_of, working
 
-App = Any
-
 
 @asynccontextmanager
 async def queue_for(redis_url: str, namespace: str, *tasks: Task[..., Any]) -> AsyncIterator[tuple[Hub, Queue]]:
     hub = make_hub(redis_url, namespace, *tasks)
     async with queue_of(hub) as queue:
         yield hub, queue
-
-
-@asynccontextmanager
-async def fresh(app: App, redis_url: str, namespace: str) -> AsyncIterator[tuple[Hub, httpx.AsyncClient]]:
-    """An example's app on this test's Redis and namespace: its hub was made without either."""
-    hub: Hub = app.state.arq_web
-    before, hub._url = hub.config, redis_url
-    hub.config = Config(namespace=namespace, embedded="never")
-    hub._queues = None
-    transport = httpx.ASGITransport(app)
-    try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            yield hub, client
-    finally:
-        await hub.aclose()
-        hub.config, hub._url, hub._queues = before, None, None
-
-
-async def attempts_of(hub: Hub, job: Job[Any]) -> Worker:
-    worker = hub.worker(burst=True)
-    await worker.run()
-    return worker
 
 
 async def test_retrying_what_must_not_be_retried_is_dead_at_once(redis_url: str, namespace: str) -> None:
@@ -120,10 +95,10 @@ async def test_retrying_with_a_policy_of_ones_own(redis_url: str, namespace: str
 
 @pytest.mark.parametrize("app", [recurring_fastapi.app, recurring_litestar.app], ids=["fastapi", "litestar"])
 async def test_schedules_are_known_to_the_app_and_declared_by_its_worker(
-    redis_url: str, namespace: str, app: App
+    redis_url: str, namespace: str, app: Any
 ) -> None:
     """Their tasks are registered with them."""
-    async with fresh(app, redis_url, namespace) as (hub, _):
+    async with app_on(app, redis_url, namespace) as (hub, _):
         async with working(hub):
             store = hub.queue().store
 
@@ -217,9 +192,9 @@ async def test_redrive_shows_the_error_first(
     [(route_fastapi.app, route_fastapi.resize), (route_litestar.app, route_litestar.resize.fn)],
     ids=["fastapi", "litestar"],
 )
-async def test_a_route_that_is_a_job(redis_url: str, namespace: str, app: App, resize: Task[..., Any]) -> None:
+async def test_a_route_that_is_a_job(redis_url: str, namespace: str, app: Any, resize: Task[..., Any]) -> None:
     """202 and a status; authentication in the request, the database in the worker."""
-    async with fresh(app, redis_url, namespace) as (hub, client):
+    async with app_on(app, redis_url, namespace) as (hub, client):
         ops = [{"name": "crop", "amount": 1}]
         accepted = await client.post("/images/7/resize", json=ops, headers={"X-User": "3"})
         refused = await client.post("/images/7/resize", json=ops, headers={"X-User": "0"})
@@ -245,9 +220,9 @@ async def test_without_a_web_app(redis_url: str, namespace: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("app", [blocking_fastapi.app, blocking_litestar.app], ids=["fastapi", "litestar"])
-async def test_a_def_route_enqueues_a_def_task(redis_url: str, namespace: str, app: App) -> None:
+async def test_a_def_route_enqueues_a_def_task(redis_url: str, namespace: str, app: Any) -> None:
     """In threads on both sides."""
-    async with fresh(app, redis_url, namespace) as (hub, client):
+    async with app_on(app, redis_url, namespace) as (hub, client):
         response = await client.post("/thumbnails", params={"path": "a.png"})
         await hub.worker(burst=True).run()
         job = hub.queue().job(response.json()["job"], blocking.make_thumbnail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis.asyncio as redis_async
@@ -177,7 +178,7 @@ async def test_the_example_is_what_redis_holds(redis_url: str, namespace: str, r
     seen: dict[str, str] = {}
 
     async def look(title: str) -> None:
-        raw = bytes(await redis.get(store.base + b"j:welcome:42"))
+        raw = cast("bytes", await redis.get(store.base + b"j:welcome:42"))
         seen[title] = re.sub(r"\b\d{13}\b", "<ms>", raw.decode())
 
     payload = b'{"user_id":42,"email":"ada@example.org"}'
