@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +32,19 @@ ROLE_ENV = "ARQ_WEB_ROLE"
 def role() -> Literal["web", "worker"]:
     """What this process is: ``worker`` under ``app-worker``, else ``web``. The worker runs the app's lifespan too."""
     return "worker" if os.environ.get(ROLE_ENV) == "worker" else "web"
+
+
+def calling_directory(plugin_module: str) -> Path | None:
+    """The directory of the module that calls ``ArqWeb(...)``: the development Redis is the project's.
+
+    Args:
+        plugin_module: the module of the plugin itself, whose frames are not the caller's.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, plugin_module):
+        frame = frame.f_back
+    file = None if frame is None else frame.f_globals.get("__file__")
+    return Path(file).resolve().parent if file else None
 
 
 class Hub:
@@ -89,6 +103,11 @@ class Hub:
             connections = Connections(target, deadline_s=self.config.command_deadline_s)
             self._queues = QueueSet(connections, self.config, registry=self.registry, names=self.queue_names)
         return self._queues
+
+    @property
+    def is_development(self) -> bool:
+        """True where a private Redis may be started: status answers then show more."""
+        return development_allowed() is None
 
     def queue(self, name: str = DEFAULT_QUEUE) -> Queue:
         """The queue of that name. Raises InvalidOption for one that is not declared."""
@@ -164,7 +183,7 @@ class Hub:
 
     def _embedded_kind(self) -> WorkerKind | None:
         mode = self.config.embedded
-        if mode == "never" or (mode == "auto" and development_allowed() is not None):
+        if mode == "never" or (mode == "auto" and not self.is_development):
             return None
         return WorkerKind.EMBEDDED if mode == "always" else WorkerKind.STANDBY
 

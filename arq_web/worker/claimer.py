@@ -61,6 +61,10 @@ class Claimer:
         self._stopping.set()
         self._waiting.wake()
 
+    async def aclose(self) -> None:
+        """Close the connection of the wait. Safe to repeat."""
+        await self._waiting.aclose()
+
     def expect_retry(self, delay_ms: int) -> None:
         """A burst does not end before the retries that it caused itself have had their turn."""
         self._pending_retry_until_s = max(self._pending_retry_until_s, time.monotonic() + delay_ms / 1000 + 0.5)

@@ -20,6 +20,7 @@ class Outage:
         self._since_s: float | None = None
         self._tries = 0
         self._address = ""
+        self._kind: type[StoreError] | None = None
 
     @property
     def is_on(self) -> bool:
@@ -27,9 +28,10 @@ class Outage:
         return self._since_s is not None
 
     async def wait(self, error: StoreError) -> None:
-        """Note a failure, and wait a little: longer each time, never more than half a second."""
-        if self._since_s is None:
-            self._since_s, self._address = time.monotonic(), error.address
+        """Note a failure (logged when its kind is new), and wait a little: longer each time, at most half a second."""
+        if self._since_s is None or type(error) is not self._kind:
+            self._since_s, self._address = self._since_s or time.monotonic(), error.address
+            self._kind = type(error)
             event = events.STORE_LOST if isinstance(error, StoreUnavailable) else events.STORE_TROUBLE
             emit(event, redis=error.address, error=str(error))
         delay_s = min(LONGEST_S, FIRST_S * 2 ** min(self._tries, 10))
@@ -40,4 +42,4 @@ class Outage:
         """Note that a command passed."""
         if self._since_s is not None:
             emit(events.STORE_BACK, redis=self._address, after_s=time.monotonic() - self._since_s)
-            self._since_s, self._tries = None, 0
+            self._since_s, self._kind, self._tries = None, None, 0

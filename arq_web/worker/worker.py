@@ -118,6 +118,7 @@ class Worker:
         async with self._running_parts() as claimer:
             self._say_started()
             await self._claim_until_stopped(claimer)  # from here: no new jobs
+            await claimer.aclose()  # its outstanding wait would take a wake marker from the others
             await self._drain()  # leases are still renewed; leftovers are released
         emit(
             events.WORKER_STOPPED,
@@ -171,7 +172,7 @@ class Worker:
             await asyncio.gather(*helpers, return_exceptions=True)
             await self._isolation.aclose()
             await self._leases.stop()  # last: it kept the drain safe
-            await waiting.aclose()
+            await claimer.aclose()
 
     def _make_leases(self, config: Config) -> LeaseKeeper:
         return LeaseKeeper(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from arq_web.config import Config, EmbeddedMode
-from arq_web.errors import InvalidConfig, InvalidOption, JobNotFound, StoreUnavailable
-from arq_web.http import answers
-from arq_web.hub import Hub
+from arq_web.errors import InvalidConfig
+from arq_web.http import status
+from arq_web.hub import Hub, calling_directory
 from arq_web.queue import DEFAULT_QUEUE
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
@@ -27,7 +25,6 @@ from arq_web_fastapi.resolver import FastAPIResolver
 from arq_web_fastapi.routes import JOBS_PATH_STATE
 
 DEFAULT_JOBS_PATH = "/jobs"
-_RANDOM_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class ArqWeb:
@@ -75,7 +72,7 @@ class ArqWeb:
             schedules=schedules,
             queues=queues,
             config=config if embedded is None else replace(config, embedded=embedded),
-            app_directory=_calling_directory(),
+            app_directory=calling_directory(__name__),
         )
         self.hub.resolver = FastAPIResolver(app, self.hub)
         self.hub.on_first_use.append(functools.partial(collect_routes, app, self.hub))
@@ -109,28 +106,6 @@ class ArqWeb:
 
 async def job_status(request: Request, job_id: str, queue: str = DEFAULT_QUEUE) -> Response:
     """Where the job is now; its result, when it is small."""
-    answer = await _status(request, job_id, queue)
-    return Response(answer.body, answer.status, answer.headers, answer.media_type)
-
-
-async def _status(request: Request, job_id: str, queue: str) -> answers.Answer:
-    # A chosen id can be guessed (order:1, order:2, ...); only a random one is a key to the job.
-    if not _RANDOM_ID.fullmatch(job_id):
-        return answers.not_found(job_id)
-    try:
-        info = await hub_of(request).queue(queue).job(job_id).info()
-    except (JobNotFound, InvalidOption):
-        return answers.not_found(job_id)
-    except StoreUnavailable:
-        return answers.unavailable()
     base_path = request.scope.get("root_path", "") + getattr(request.app.state, JOBS_PATH_STATE)
-    return answers.status(info, base_path=base_path)
-
-
-def _calling_directory() -> Path | None:
-    """The directory of the module that calls ``ArqWeb(...)``: the development Redis is the project's."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    file = None if frame is None else frame.f_globals.get("__file__")
-    return Path(file).resolve().parent if file else None
+    answer = await status.job_status(hub_of(request), job_id, queue, base_path)
+    return Response(answer.body, answer.status, answer.headers, answer.media_type)

@@ -11,7 +11,6 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from litestar import Litestar, Request, get
@@ -28,8 +27,9 @@ from litestar.routes import BaseRoute
 from arq_web import queue as core_queue
 from arq_web import sync_queue as core_sync_queue
 from arq_web.config import Config, EmbeddedMode
-from arq_web.errors import InvalidConfig, InvalidOption, JobNotFound, StoreUnavailable
-from arq_web.http import answers
+from arq_web.errors import InvalidConfig
+from arq_web.http import status
+from arq_web.hub import calling_directory
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
 from arq_web_litestar._compat import controller_of, function_of, handlers_of, providers_of
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from litestar.cli._utils import LitestarEnv
 
 DEFAULT_JOBS_PATH = "/jobs"
-_RANDOM_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
@@ -87,7 +86,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             schedules=schedules,
             queues=queues,
             config=config if embedded is None else replace(config, embedded=embedded),
-            app_directory=_calling_directory(),
+            app_directory=calling_directory(__name__),
         )
         self.hub.resolver = self._resolver = LitestarResolver()
         self._jobs_path = jobs_path
@@ -192,31 +191,9 @@ def _status_handler(hub: AppHub, path: str) -> HTTPRouteHandler:
         job_id: FromPath[str],
         queue_name: Annotated[str, QueryParameter(name="queue")] = core_queue.DEFAULT_QUEUE,
     ) -> Response[Any]:
-        return response_of(await _status(hub, job_id, queue_name, base_path_of(request, hub)))
+        return response_of(await status.job_status(hub, job_id, queue_name, base_path_of(request, hub)))
 
     return job_status
-
-
-async def _status(hub: AppHub, job_id: str, queue_name: str, base_path: str) -> answers.Answer:
-    # A chosen id can be guessed (order:1, order:2, ...); only a random one is a key to the job.
-    if not _RANDOM_ID.fullmatch(job_id):
-        return answers.not_found(job_id)
-    try:
-        info = await hub.queue(queue_name).job(job_id).info()
-    except (JobNotFound, InvalidOption):
-        return answers.not_found(job_id)
-    except StoreUnavailable:
-        return answers.unavailable()
-    return answers.status(info, base_path=base_path)
-
-
-def _calling_directory() -> Path | None:
-    """The directory of the module that calls ``ArqWeb(...)``: the development Redis is the project's."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    file = None if frame is None else frame.f_globals.get("__file__")
-    return Path(file).resolve().parent if file else None
 
 
 def _run_worker(env: LitestarEnv, args: tuple[str, ...]) -> None:

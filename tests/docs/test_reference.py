@@ -16,7 +16,7 @@ import arq_web_litestar
 from arq_web import Backoff, Config, JobState, errors
 from arq_web.config import ENV_PREFIX
 from arq_web.errors import InvalidConfig
-from arq_web.events import all_events
+from arq_web.events import Event, all_events
 from arq_web.store import scripts
 from arq_web.store.scripts import Verb
 from arq_web.task import TaskPolicy
@@ -46,11 +46,11 @@ def test_every_error_that_ends_a_branch_says_what_why_and_what_to_do() -> None:
 
 def test_every_event_is_listed_with_its_level_logger_fields_and_meaning() -> None:
     """Somebody writes alerts by this table."""
-    rows = table(read("reference/events.md"), "event")
+    page = read("reference/events.md")
+    rows = [_event_row(event) for event in all_events()]
 
-    assert [(code(r[0])[0], r[1], code(r[2])[0], tuple(code(r[3])), r[4]) for r in rows] == [
-        (e.name, logging.getLevelName(e.level), f"arq_web.{e.area}", e.fields, e.meaning) for e in all_events()
-    ]
+    if rows != [line for line in page.splitlines() if line.startswith("| `")]:
+        pytest.fail("The table of reference/events.md must be:\n" + "\n".join(rows), pytrace=False)
 
 
 def test_every_setting_is_listed_with_variable_default_and_range() -> None:
@@ -126,3 +126,9 @@ def test_every_name_of_a_framework_is_on_the_api_page(framework: ModuleType) -> 
     own = set(re.findall(rf"^::: {framework.__name__}\.(\w+)$", page, re.MULTILINE))
 
     assert set(framework.__all__) == own | ({word for word in code(text) if word in arq_web.__all__} - own)
+
+
+def _event_row(event: Event) -> str:
+    fields = " ".join(f"`{field}`" for field in event.fields)
+    level = logging.getLevelName(event.level)
+    return f"| `{event.name}` | {level} | `arq_web.{event.area}` | {fields} | {event.meaning} |"
