@@ -48,10 +48,14 @@ async def test_what_the_page_prints_has_the_fields_that_are_answered(
 ) -> None:
     """Ids and times differ, words must not."""
     async with app_on(APPS[framework], redis_url, namespace) as (hub, client):
+        signup = await client.post("/signup/42")
+        await hub.worker(burst=True).run()
         accepted = await client.post("/reports/2026-11")
         await hub.queue().job(accepted.json()["id"], first_job_fastapi.report).cancel()
     shown = "\n".join(block.text for block in code_blocks(DOCS / "tutorial" / "first-job.md"))
 
+    assert list(signup.json()) == ["job"]
+    assert '\n{"job":"' in shown
     assert "HTTP/1.1 202 Accepted" in shown
     for name in ("location", "retry-after", "cache-control", "content-type"):
         assert name in accepted.headers

@@ -114,9 +114,10 @@ async def test_schedules_are_known_to_the_app_and_declared_by_its_worker(
 async def test_dedupe_by_id(redis_url: str, namespace: str) -> None:
     """The example's own assertions, and a new job once the old one has ended."""
     async with queue_for(redis_url, namespace, handles.send_welcome) as (hub, queue):
-        assert await handles.dedupe_by_id(queue) == (True, False, False)
+        await handles.dedupe_by_id(queue)
+        assert not (await handles.replace(queue)).created
         await hub.worker(burst=True).run()
-        assert (await queue.enqueue(handles.send_welcome.options(id="welcome:42", on_finished="replace"), 42)).created
+        assert (await handles.replace(queue)).created
         await hub.worker(burst=True).run()
 
 

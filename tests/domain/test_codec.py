@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from arq_web.codec import CallCodec, decode_json, encode_json, refused_types, result_json
+from arq_web.codec.fidelity import difference
 from arq_web.errors import (
     EnqueueError,
     InvalidArguments,
@@ -34,7 +35,6 @@ from arq_web.errors import (
     UndecodableResult,
     UnstorableResult,
 )
-from arq_web.codec.fidelity import difference
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ID = UUID("12345678-1234-5678-1234-567812345678")

@@ -309,6 +309,17 @@ async def test_a_unique_key_is_free_after_every_kind_of_end(store: Store, end: s
     assert reply.jobs == [Enqueued("next", created=True)]
 
 
+async def test_the_end_of_a_job_frees_no_key_that_another_holds(store: Store) -> None:
+    """Somebody deleted the key by hand, and the next job took it."""
+    await enqueue_one(store, "a", unique="key")
+    await command(store, "DEL", store.base + b"u:key")
+    await enqueue_one(store, "b", unique="key")
+
+    await store.cancel("a")
+
+    assert await enqueue_one(store, "c", unique="key") == "b"
+
+
 @pytest.mark.parametrize("outcome", ["retry", "snooze", "park", "release"])
 async def test_a_unique_key_is_kept_between_attempts(store: Store, outcome: str) -> None:
     job = await enqueue_and_claim(store, "a", unique="key")

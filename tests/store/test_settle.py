@@ -260,13 +260,18 @@ async def test_a_dead_job_is_kept_for_its_own_time_and_listed(store: Store) -> N
     assert await ttl_ms(store, "dead") > 0
 
 
-async def test_the_list_of_the_dead_forgets_after_a_week(store: Store) -> None:
-    await command(store, "ZADD", store.base + b"dead", await store.server_now_ms() - 7 * 86_400_000 - 1, "old")
+async def test_the_list_of_the_dead_goes_with_their_records(store: Store) -> None:
+    """Whatever ``keep_dead`` says: a listed job can be redriven, and one that can be redriven is listed."""
+    store = Store(store.connections, store.namespace, store.queue, keep_dead_ms=30 * 86_400_000)
+    now_ms = await store.server_now_ms()
+    for name, age_days in (("gone", 31), ("kept", 29)):
+        await command(store, "ZADD", store.base + b"dead", now_ms - age_days * 86_400_000, name)
     job = await enqueue_and_claim(store, "a")
 
     await settle(store, job, "bury")
 
-    assert await members(store, "dead") == ["a"]
+    assert await members(store, "dead") == ["kept", "a"]
+    assert abs(await ttl_ms(store, "dead") - await ttl_ms(store, "j:a")) < 1_000
 
 
 @pytest.mark.parametrize("outcome", ["retry", "snooze", "park"])

@@ -41,7 +41,7 @@ async def send(user_id: int, body: str = "") -> None:
 
 
 @task
-async def store(thing) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def store(thing) -> None:  # type: ignore[no-untyped-def]
     """Take anything."""
 
 
@@ -184,7 +184,7 @@ async def test_a_wrong_password_is_said_and_never_shown() -> None:
             admin.config_set("requirepass", "right")
         url = f"redis://:wr%40ng@127.0.0.1:{server.port}/0"
         async with Queue.connect(url) as queue:
-            with pytest.raises(StoreRefused, match="refused us: .*percent-encode") as refused:
+            with pytest.raises(StoreRefused, match=r"refused us: .*percent-encode") as refused:
                 await queue.enqueue(send, 1)
 
     assert "wr@ng" not in str(refused.value)
@@ -193,7 +193,7 @@ async def test_a_wrong_password_is_said_and_never_shown() -> None:
 
 def test_a_url_that_is_none_is_said_without_its_password() -> None:
     """The scheme is wrong here; the password is masked all the same."""
-    with pytest.raises(InvalidRedisUrl, match="is not a Redis URL: .*redis://host:6379/0") as refused:
+    with pytest.raises(InvalidRedisUrl, match=r"is not a Redis URL: .*redis://host:6379/0") as refused:
         Hub(url="http://me:secret@host:6379").queue()
 
     assert "secret" not in str(refused.value)
@@ -213,5 +213,5 @@ def test_a_setting_outside_its_range() -> None:
     said = r"concurrency=0 \(environment variable ARQ_WEB_CONCURRENCY\).*between 1 and 1000"
     with pytest.raises(InvalidConfig, match=said):
         Config.from_env({"ARQ_WEB_CONCURRENCY": "0"})
-    with pytest.raises(InvalidConfig, match="'many'.*a whole number"):
+    with pytest.raises(InvalidConfig, match=r"'many'.*a whole number"):
         Config.from_env({"ARQ_WEB_CONCURRENCY": "many"})

@@ -13,9 +13,9 @@ local function finish(id, j, state, keep_ms, note)
     redis.call('DEL', base .. 'u:' .. j.unique)
   end
   if state == 'd' then
-    redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now_ms - WEEK_MS)
+    redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now_ms - keep_ms) -- their records are gone too
     redis.call('ZADD', DEAD, now_ms, id)
-    redis.call('PEXPIRE', DEAD, WEEK_MS)
+    redis.call('PEXPIRE', DEAD, keep_ms)
   end
   if watched then
     for _, channel in ipairs(redis.pcall('SMEMBERS', base .. 'w:' .. id)) do

@@ -14,7 +14,7 @@ async def send_welcome(user_id: int) -> str:
 async def rebuild_index() -> None: ...
 
 
-async def dedupe_by_id(queue: Queue) -> tuple[bool, bool, bool]:
+async def dedupe_by_id(queue: Queue) -> Job[str]:
     # --8<-- [start:id]
     first = await queue.enqueue(send_welcome.options(id="welcome:42"), 42)
     again = await queue.enqueue(send_welcome.options(id="welcome:42"), 42)
@@ -22,11 +22,14 @@ async def dedupe_by_id(queue: Queue) -> tuple[bool, bool, bool]:
     assert again == first  # the same job
     assert (first.created, again.created) == (True, False)
     # --8<-- [end:id]
+    return first
+
+
+async def replace(queue: Queue) -> Job[str]:
     # --8<-- [start:replace]
     once_more = send_welcome.options(id="welcome:42", on_finished="replace")
-    job = await queue.enqueue(once_more, 42)  # a new job, if the old one has ended
+    return await queue.enqueue(once_more, 42)  # a new job, if the old one has ended
     # --8<-- [end:replace]
-    return first.created, again.created, job.created
 
 
 async def dedupe_by_key(queue: Queue) -> tuple[Job[None], Job[None]]:
