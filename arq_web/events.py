@@ -38,9 +38,12 @@ _D, _I, _W, _E = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
 JOB_ENQUEUED = _event("job.enqueued", _D, "queue", "job task queue created", "A call was enqueued, or found to exist.")
 JOB_CLAIMED = _event(
-    "job.claimed", _D, "worker", "job task queue attempt waited_ms", "A worker took the job under a lease."
+    "job.claimed",
+    _D,
+    "worker",
+    "job task queue attempt waited_ms",
+    "A worker took the job under a lease; its attempt begins.",
 )
-JOB_STARTED = _event("job.started", _D, "worker", "job task attempt", "The attempt begins.")
 JOB_SUCCEEDED = _event("job.succeeded", _I, "worker", "job task attempt ran_ms", "The task returned.")
 JOB_RETRYING = _event(
     "job.retrying",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any, Literal
 from arq_web import events
 from arq_web.config import Config
 from arq_web.dev_broker import DevBroker, dev_broker, development_allowed
-from arq_web.errors import DuplicateTask, NoRedisUrl
+from arq_web.errors import DuplicateTask, NoRedisUrl, StoreError
 from arq_web.events import emit
 from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
 from arq_web.registry import Registry, TaskSource
@@ -165,12 +168,18 @@ class Hub:
         """
         self.collect()
         await asyncio.to_thread(lambda: self.queues)  # a private Redis may take a second to start
-        if role() == "web" and (kind := self._embedded_kind()) is not None:
-            self.embedded = EmbeddedWorker(lambda: self._embedded_worker(kind))
-            self.embedded.start()
+        looking: asyncio.Task[None] | None = None
         try:
+            if role() == "web" and (kind := self._embedded_kind()) is not None:
+                self.embedded = EmbeddedWorker(lambda: self._embedded_worker(kind))
+                self.embedded.start()
+            elif role() == "web":
+                looking = asyncio.create_task(self._warn_if_unattended(), name="arq_web.unattended")
             yield
         finally:
+            if looking is not None:
+                looking.cancel()
+                await asyncio.wait((looking,))
             if self.embedded is not None:
                 await self.embedded.stop()
                 self.embedded = None
@@ -180,6 +189,13 @@ class Hub:
         """Close the running loop's connections. They open again when somebody uses them."""
         if self._queues is not None:
             await self._queues.connections.aclose()
+
+    async def _warn_if_unattended(self) -> None:
+        """Say at start on which queues nobody listens; a Redis that is away is somebody else's line."""
+        with contextlib.suppress(StoreError):
+            for name in self.queue_names:
+                if not await self.queue(name).store.workers():
+                    self.queue(name).warn_unattended()
 
     def _embedded_kind(self) -> WorkerKind | None:
         mode = self.config.embedded
@@ -205,4 +221,8 @@ class Hub:
             raise NoRedisUrl(refused)
         broker: DevBroker = dev_broker(self._app_directory)
         emit(events.DEV_BROKER, sentence=broker.sentence)
+        logger = logging.getLogger("arq_web.store")
+        if role() == "web" and not (logger.hasHandlers() and logger.isEnabledFor(logging.INFO)):
+            # uvicorn shows no library's INFO; which Redis it is must be seen once all the same.
+            sys.stderr.write(f"arq_web: {broker.sentence}\n")
         return broker.url

@@ -224,13 +224,14 @@ class Queue:
         """Create jobs that were checked already (by ``new_job``); at most a thousand."""
         reply = await self._store.enqueue(jobs)
         if not reply.attended:
-            self._warn_unattended()
+            self.warn_unattended()
         if logging.getLogger("arq_web.queue").isEnabledFor(logging.DEBUG):
             for new, answer in zip(jobs, reply.jobs, strict=True):
                 emit(events.JOB_ENQUEUED, job=answer.id, task=new.task, queue=self.name, created=answer.created)
         return reply
 
-    def _warn_unattended(self) -> None:
+    def warn_unattended(self) -> None:
+        """Log that nobody listens here; once a minute at most."""
         now = time.monotonic()
         if now - self._warned_at >= UNATTENDED_EVERY_S:
             self._warned_at = now

@@ -237,7 +237,14 @@ class Worker:
     async def _attempt(self, running: Running) -> None:
         """One attempt, from its start to its settlement."""
         job = running.job
-        emit(events.JOB_STARTED, job=job.id, task=job.task, attempt=job.attempt)
+        emit(
+            events.JOB_CLAIMED,
+            job=job.id,
+            task=job.task,
+            queue=job.queue,
+            attempt=job.attempt,
+            waited_ms=job.claimed_at_ms - job.enqueued_at_ms,
+        )
         try:
             if self._isolation.wants(job):
                 outcome = await self._isolation.run(running, self._limits(running))

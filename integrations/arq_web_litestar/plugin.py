@@ -23,6 +23,7 @@ from litestar.params import FromPath, QueryParameter
 from litestar.plugins import CLIPlugin, InitPlugin, ReceiveRoutePlugin
 from litestar.response import Response
 from litestar.routes import BaseRoute
+from litestar.utils import join_paths
 
 from arq_web import queue as core_queue
 from arq_web import sync_queue as core_sync_queue
@@ -109,7 +110,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         # Entered after the app's own and left before them; started after its on_startup hooks, which come later still.
         app_config.lifespan.append(self._lifespan)
         app_config.on_startup.append(self._start)
-        self.hub.jobs_path = (app_config.path or "").rstrip("/") + (self._jobs_path or DEFAULT_JOBS_PATH)
+        self.hub.jobs_path = join_paths([app_config.path or "", self._jobs_path or DEFAULT_JOBS_PATH])
         if self._jobs_path is not None:
             app_config.route_handlers.append(_status_handler(self.hub, self._jobs_path))
         return app_config
@@ -120,6 +121,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         Raises:
             InvalidRoute, DuplicateTask: it cannot be.
         """
+        status_path = None if self._jobs_path is None else self.hub.jobs_path + "/{job_id}"
         for handler in handlers_of(route):
             fn = function_of(handler)
             name = f"{','.join(sorted(handler.http_methods))} {route.path_format}"
@@ -127,7 +129,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             if isinstance(fn, JobRoute):
                 check_job(name, handler, fn, self.hub)
                 self._bind(name, handler, fn)
-                document_job(handler)
+                document_job(handler, fn, status_path)
 
     def on_cli_init(self, cli: Group) -> None:
         """Add ``litestar jobs worker``: what ``app-worker`` does, for the app that ``litestar`` found."""

@@ -61,7 +61,7 @@ def test_a_chosen_id_and_an_ambiguous_task_stay_in_full(captured: list[logging.L
     formatter.know_tasks(["shop:send", "mail:send", "mail:only"])
 
     for task in ("shop:send", "mail:only", "unknown:other"):
-        emit(events.JOB_STARTED, job="welcome:42", task=task, attempt=1)
+        emit(events.JOB_CLAIMED, job="welcome:42", task=task, attempt=1)
     lines = [formatter.format(record) for record in captured]
 
     assert [line.split()[3:5] for line in lines] == [

@@ -214,7 +214,7 @@ async def test_json_lines_are_events_with_declared_fields_or_messages(project: P
 
     fields = {event.name: set(event.fields) for event in all_events()}
     frame = {"ts", "level", "logger"}
-    assert {"worker.started", "job.started", "job.succeeded", "job.dead"} <= {line.get("event") for line in lines}
+    assert {"worker.started", "job.claimed", "job.succeeded", "job.dead"} <= {line.get("event") for line in lines}
     for line in lines:
         if "event" in line:
             assert line.keys() - frame - {"event"} <= fields[line["event"]]

@@ -6,10 +6,10 @@ queues=("default", "emails"), **options)`` and these routes, some of whose tasks
 
 ``POST /api/images/{id}/resize``
     job ``resize(image_id: UUID, data: list[Op], owner, db, repo, ctx, progress, day, trace) -> Resized``,
-    ``max_tries=2``, under a router with the prefix ``/api``. ``day: date`` is a query parameter (default 2026-01-01),
-    ``trace: str`` the header ``X-Trace`` (default ""), ``owner: int`` is ``RequestTime`` and reads the header
-    ``X-User`` (401 without it). ``db`` is a worker-side dependency with clean-up (``opened(seen)``), ``repo`` a
-    ``Repo`` made from that ``db``. Reports ``progress(0.5, "half")``, notes "ran", and returns
+    ``max_tries=2, result_status=201``, under a router with the prefix ``/api``. ``day: date`` is a query parameter
+    (default 2026-01-01), ``trace: str`` the header ``X-Trace`` (default ""), ``owner: int`` is ``RequestTime`` and
+    reads the header ``X-User`` (401 without it). ``db`` is a worker-side dependency with clean-up (``opened(seen)``),
+    ``repo`` a ``Repo`` made from that ``db``. Reports ``progress(0.5, "half")``, notes "ran", and returns
     ``Resized(image_id, data, owner, day, trace, repo.db is db, ctx.attempt)``
 ``POST /double/{number}``
     job ``double(number: int) -> int``, a plain ``def``
@@ -325,6 +325,24 @@ class AcceptContract(FrontFixtures):
         assert {"db", "repo", "ctx", "progress", "queue"}.isdisjoint(each["name"] for each in operation["parameters"])
         assert "requestBody" in operation
 
+    async def test_openapi_shows_the_jobs_result_and_the_way_to_its_status(
+        self, front: Front, client: httpx.AsyncClient
+    ) -> None:
+        """The 202 is not what the caller wants: a generated client must find from it what it does."""
+        document = (await client.get(front.openapi_path)).json()
+        [path] = [path for path in document["paths"] if path.startswith("/api/images/")]
+        accepted = document["paths"][path]["post"]["responses"]["202"]
+        link, result = accepted["links"]["status"], accepted["x-result"]
+        schema = resolved(document, result["content"]["application/json"]["schema"])
+        linked = resolved(document, {"$ref": link["operationRef"]})
+
+        assert result["status"] == 201
+        assert schema["properties"].keys() == {"image_id", "ops", "owner", "day", "trace", "is_shared", "attempt"}
+        assert resolved(document, schema["properties"]["ops"]["items"])["properties"].keys() == {"name", "amount"}
+        assert linked == document["paths"]["/jobs/{job_id}"]["get"]
+        assert link["parameters"] == {"job_id": "$response.body#/id", "queue": "$response.body#/queue"}
+        assert link["parameters"].keys() == {each["name"] for each in linked["parameters"]}
+
     async def test_each_parameters_side_can_be_told(self, front: Front, client: httpx.AsyncClient) -> None:
         """``app-worker routes`` prints it, so that nothing crosses unseen."""
         front.hub.collect()
@@ -418,10 +436,12 @@ class QueueContract(FrontFixtures):
         await front.hub.aclose()
 
     async def test_the_status_route_can_be_left_out(self, build: BuildFront, redis_url: str, config: Config) -> None:
+        """And no link leads there."""
         front = build(url=redis_url, config=config, jobs_path=None)
 
         async with client_of(front) as client:
             assert (await client.get("/jobs/unknown")).headers["content-type"] != "application/problem+json"
+            assert "operationRef" not in (await client.get(front.openapi_path)).text
 
 
 class WorkerContract(FrontFixtures):
@@ -547,7 +567,7 @@ def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
     while "$ref" in schema:
         found: Any = document
         for step in schema["$ref"].removeprefix("#/").split("/"):
-            found = found[step]
+            found = found[step.replace("~1", "/").replace("~0", "~")]
         schema = found
     return schema
 

@@ -64,7 +64,7 @@ def build_front(*, url: str, config: Config, **options: Any) -> Front:
         return Repo(db)
 
     @api.post("/images/{image_id}/resize", status_code=202)
-    @background_job(max_tries=2)
+    @background_job(max_tries=2, result_status=201)
     async def resize(
         image_id: UUID,
         data: list[Op],

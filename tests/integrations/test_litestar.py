@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from litestar import Controller, Litestar, Request, Response, Router, get, post
+from litestar import Controller, Litestar, Request, Response, Router, delete, get, post, route
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State, UploadFile
 from litestar.datastructures.state import ImmutableState
@@ -26,6 +26,7 @@ from litestar.dto import DataclassDTO, DTOConfig
 from litestar.exceptions import HTTPException, NotAuthorizedException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Operation
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -92,7 +93,7 @@ def build_front(*, url: str, config: Config, **options: Any) -> Front:  # noqa: 
         for each in opened(seen):
             yield each
 
-    @background_job(name="contract.resize", max_tries=2)
+    @background_job(name="contract.resize", max_tries=2, result_status=201)
     async def resize(
         image_id: FromPath[UUID],
         data: JSONBody[list[Op]],
@@ -402,6 +403,48 @@ class TestHandlers:
         responses = document["paths"]["/go"]["post"]["responses"]
         assert responses.keys() == {"202", "413", "418", "503"}
         assert responses["202"]["headers"].keys() == {"Location", "X-Own"}
+
+    async def test_every_method_and_path_of_a_handler_is_documented_and_its_own_operation_class_kept(
+        self, make_site: MakeSite
+    ) -> None:
+        """Litestar's way to add to an operation; what it adds to is complete."""
+
+        @dataclass
+        class Sampled(Operation):
+            samples: list[str] | None = field(default=None, metadata={"alias": "x-samples"})
+
+            def __post_init__(self) -> None:
+                self.samples = sorted(self.responses or {})
+
+        @route(["/one", "/all"], http_method=["PUT", "DELETE"], status_code=202, operation_class=Sampled)
+        @background_job(name="change")
+        async def change() -> None: ...
+
+        paths = make_site(change).app.openapi_schema.to_schema()["paths"]
+
+        operations = [paths[path][method] for path in ("/one", "/all") for method in ("put", "delete")]
+        for operation in operations:
+            assert operation["x-samples"] == ["202", "413", "503"]
+            content = operation["responses"]["202"]["x-result"]["content"]
+            assert content == {"application/json": {"schema": {"type": "null"}}}
+
+    @pytest.mark.parametrize("path", ["/v1", "v1", "/v1/"])
+    async def test_locations_and_links_follow_the_path_of_the_app(self, make_site: MakeSite, path: str) -> None:
+        """Litestar takes it with and without slashes."""
+
+        @delete("/go", status_code=202)
+        @background_job(name="go")
+        async def go(): ...  # type: ignore[no-untyped-def]
+
+        site = make_site(go, path=path)
+        response = await site.client.delete("/v1/go")
+        paths = (await site.client.get("/v1/schema/openapi.json")).json()["paths"]
+
+        assert response.headers["location"].startswith("/v1/jobs/")
+        accepted = paths["/v1/go"]["delete"]["responses"]["202"]
+        assert accepted["links"]["status"]["operationRef"] == "#/paths/~1v1~1jobs~1{job_id}/get"
+        assert accepted["x-result"]["content"]["application/json"]["schema"] == {}
+        assert "/v1/jobs/{job_id}" in paths
 
     async def test_a_dto_acts_before_the_job(self, make_site: MakeSite) -> None:
         """The job gets the model; the 202 is not the DTO's to change."""

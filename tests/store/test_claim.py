@@ -351,6 +351,19 @@ async def test_an_id_without_a_record_goes_to_the_rejects(store: Store, index: s
     assert await ttl_ms(store, "p:gone") == -2
 
 
+async def test_only_the_last_thousand_rejects_are_kept(store: Store) -> None:
+    """Whoever writes garbage into a queue writes a lot of it."""
+    for number in range(1002):
+        await command(store, "ZADD", store.base + b"ready", number, f"gone-{number}")
+
+    await claim(store)
+    await claim(store)
+
+    kept = await rejects(store)
+    assert (len(kept), kept[0][1], kept[-1][1]) == (1000, b"gone-1001", b"gone-2")
+    assert (await counted(store))["reject"] == 1002
+
+
 @pytest.mark.parametrize("index", ["ready", "due"])
 async def test_a_record_of_another_type_goes_to_the_rejects_as_a_dump(store: Store, index: str) -> None:
     await command(store, "RPUSH", store.base + b"j:a", "one", "two")

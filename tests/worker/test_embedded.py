@@ -82,3 +82,12 @@ async def test_the_apps_end_hands_back_what_still_runs(redis_url: str, namespace
     await hub.aclose()
     assert (info.state, info.failures, info.crashes) == (JobState.QUEUED, 0, 0)
     assert not left
+
+
+async def test_an_app_whose_queues_nobody_serves_says_so_at_start(
+    redis_url: str, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It must be read in the log, not discovered by a user who waits."""
+    hub = embedded_hub(redis_url, namespace, "never")
+    async with hub.lifespan():
+        await wait_until(lambda: "queue.unattended" in caplog.text, description="the log says so")
