@@ -129,11 +129,12 @@ class Renewed(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One attempt whose lease is to be renewed."""
+    """One attempt that a worker holds. ``is_lapsing``: known, but its lease must not be renewed any more."""
 
     job_id: str
     attempt: int
     token: str
+    is_lapsing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +253,7 @@ class Store:
         """The arguments of one renewal: sent by the renewal thread over its own connection."""
         rest: list[Argument] = []
         for lease in held:
-            rest += (lease.job_id, lease.attempt, lease.token)
+            rest += (lease.job_id, 0 if lease.is_lapsing else lease.attempt, lease.token)
         return scripts.RENEW.arguments(
             rest,
             worker=worker,
@@ -329,6 +330,11 @@ class Store:
             return info
         found = await connection.execute("GET", self.base + b"p:" + job_id.encode())
         return replace(info, payload=_bytes(found))
+
+    async def leave(self, worker: str, kind: WorkerKind) -> None:
+        """A worker ends: it does not count as listening any more."""
+        connection = self.connections.get(self.base)
+        await connection.execute("ZREM", self.base + b"workers", f"{kind.value} {worker}")
 
     async def workers(self) -> list[WorkerSeen]:
         """Workers that claimed or renewed in the last ten seconds."""

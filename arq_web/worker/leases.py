@@ -102,7 +102,7 @@ class LeaseKeeper:
         """Renew every queue's leases; False when Redis did not answer (try again soon)."""
         try:
             for last_token, held in self._table.held_by_queue().values():
-                self._renew(held[0].store, last_token, [running for running in held if self._is_alive(running)])
+                self._renew(held[0].store, last_token, held)
         except Exception as error:  # noqa: BLE001 - whatever the client raises: the thread must live
             self._disconnect()
             self._report_failure(error)
@@ -113,7 +113,10 @@ class LeaseKeeper:
         return True
 
     def _renew(self, store: Store, last_token: str, held: list[Running]) -> None:
-        leases = [Held(running.job.id, running.job.attempt, running.job.token) for running in held]
+        leases = [
+            Held(running.job.id, running.job.attempt, running.job.token, is_lapsing=not self._is_alive(running))
+            for running in held
+        ]
         arguments = store.renew_arguments(self._worker, self._kind, self._lease_ms, last_token, leases)
         for running, code in zip(held, self._evaluate(store.base, arguments), strict=True):
             if Renewed(code) is not Renewed.KEPT:

@@ -10,6 +10,7 @@ maintenance  takes back what silent workers held; schedules      (maintenance.py
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import secrets
@@ -21,6 +22,7 @@ from typing import Any
 
 from arq_web import events
 from arq_web.config import Config
+from arq_web.errors import StoreError
 from arq_web.events import emit
 from arq_web.queue import QueueSet
 from arq_web.registry import Registry
@@ -120,6 +122,7 @@ class Worker:
             await self._claim_until_stopped(claimer)  # from here: no new jobs
             await claimer.aclose()  # its outstanding wait would take a wake marker from the others
             await self._drain()  # leases are still renewed; leftovers are released
+            await self._leave()
         emit(
             events.WORKER_STOPPED,
             succeeded=self.counts.succeeded,
@@ -212,6 +215,13 @@ class Worker:
             released=self.counts.released,
             abandoned=len(self._table),  # threads that nobody can stop: their leases lapse after the process has ended
         )
+
+    async def _leave(self) -> None:
+        """Nobody may think for another ten seconds that somebody listens. A Redis that is away is not waited for."""
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(0.5):
+                for store in self._stores:
+                    await store.leave(self.id, self.options.kind)
 
     async def _wait_for_attempts(self, limit_s: float, *, impatient: bool = True) -> None:
         empty = asyncio.create_task(self._table.wait_until_empty())

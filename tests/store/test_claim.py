@@ -379,14 +379,15 @@ async def test_a_record_of_another_type_goes_to_the_rejects_as_a_dump(store: Sto
     assert await command(store, "LRANGE", store.base + b"copy", 0, -1) == [b"one", b"two"]
 
 
-async def test_an_id_that_is_ready_by_mistake_is_not_started_twice(store: Store) -> None:
+@pytest.mark.parametrize("index", ["ready", "due"])
+async def test_a_running_job_that_is_listed_by_mistake_is_not_started_twice(store: Store, index: str) -> None:
     job = await enqueue_and_claim(store, "a")
-    await command(store, "ZADD", store.base + b"ready", 1, "a")
+    await command(store, "ZADD", store.base + index.encode(), 1, "a")
     before = await record_of(store, "a")
 
     reply = await claim(store)
 
-    assert (reply.jobs, await record_of(store, "a")) == ([], before)
+    assert (reply.jobs, await record_of(store, "a"), await members(store, index)) == ([], before, [])
     assert (await settle(store, job, "complete")) == 1
 
 

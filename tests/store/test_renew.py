@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from arq_web.job import JobState
-from arq_web.store.store import Renewed, Settled, Store
+from arq_web.store.store import Held, Renewed, Settled, Store, WorkerKind
 from tests.support.store_helpers import (
     LEASE_MS,
     OTHER_WORKER,
@@ -53,6 +53,19 @@ async def test_a_renewal_says_that_a_cancellation_was_asked_for(store: Store) ->
     answers = [await renew(store, [job], last_token=job.token) for _ in range(2)]
 
     assert answers == [[Renewed.CANCEL_REQUESTED]] * 2
+
+
+async def test_a_lapsing_attempt_is_neither_renewed_nor_handed_back(store: Store) -> None:
+    """A hung attempt must cost a crash in the end: handed back, it would hang the next slot at no cost, for ever."""
+    job = await enqueue_and_claim(store, "a")
+    await expire_lease(store, "a")
+    lease = Held(job.id, job.attempt, job.token, is_lapsing=True)
+
+    assert await store.renew(WORKER, WorkerKind.EXTERNAL, LEASE_MS, job.token, [lease]) == [Renewed.KEPT]
+
+    assert await state_of(store, "a") is JobState.RUNNING
+    assert [each.id for each in (await reclaim(store)).jobs] == ["a"]
+    assert await spent_by(store, "a") == (1, 0, 1)
 
 
 async def test_the_same_renewal_sent_again_changes_nothing(store: Store) -> None:
@@ -102,8 +115,13 @@ async def test_two_renewals_at_once_both_keep_the_lease(store: Store) -> None:
     assert answers == [[Renewed.KEPT], [Renewed.KEPT]]
 
 
-async def test_a_renewal_of_nothing_keeps_the_worker_known(store: Store) -> None:
+async def test_a_renewal_of_nothing_keeps_the_worker_known_and_forgets_who_is_gone(store: Store) -> None:
+    await claim(store, worker=OTHER_WORKER)
+    await command(store, "ZADD", store.base + b"workers", "XX", 1, f"x {OTHER_WORKER}")
+
     assert await renew(store, [], last_token="") == []
+
+    assert await members(store, "workers") == [f"x {WORKER}"]
     assert [worker.id for worker in await store.workers()] == [WORKER]
     assert await command(store, "EXISTS", f"{store.base.decode()}h:{WORKER}") == 0
 
@@ -119,6 +137,7 @@ async def test_what_a_worker_holds_without_knowing_is_handed_back_unspent(store:
     assert await state_of(store, "a") is JobState.RUNNING
     assert await spent_by(store, "b") == (1, 0, 0)
     assert (await members(store, "ready"), await members(store, "leases")) == (["b", "c"], ["a"])
+    assert await command(store, "SMEMBERS", f"{store.base.decode()}h:{WORKER}") == [b"a"]
     assert await is_woken(store)
     assert (await counted(store))["release"] == 1
     assert await settle(store, b, "complete") is Settled.LOST

@@ -5,7 +5,7 @@ local kind = ARGV[2]
 local lease_ms = tonumber(ARGV[3])
 local alive_ms = tonumber(ARGV[4])
 local last_token = ARGV[5] -- of the newest claim whose reply the worker has read
-local entries_from = 6 -- ARGV[6..]: id, attempt, token
+local entries_from = 6 -- ARGV[6..]: id, attempt (0: known, but let its lease lapse), token
 
 redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now_ms) -- first a write that a full Redis accepts
 redis.call('ZADD', WORKERS, now_ms + alive_ms, kind .. ' ' .. worker)
@@ -15,7 +15,11 @@ for from = entries_from, #ARGV, 3 do ids[#ids + 1] = ARGV[from] end
 local jobs = read_many(ids)
 for i, id in ipairs(ids) do
   local j, from = jobs[i], entries_from + (i - 1) * 3
-  if j and j.state == 'r' and j.attempt == tonumber(ARGV[from + 1]) and j.token == ARGV[from + 2] then
+  local attempt = tonumber(ARGV[from + 1])
+  if attempt == 0 then
+    answers[i] = 1
+    listed[id] = true -- handed back it would run again at once, at no cost, for ever: it must cost a crash
+  elseif j and j.state == 'r' and j.attempt == attempt and j.token == ARGV[from + 2] then
     answers[i] = flagged(j, 'c') and 2 or 1
     leases[#leases + 1] = now_ms + lease_ms
     leases[#leases + 1] = id
