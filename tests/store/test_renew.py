@@ -20,6 +20,7 @@ from tests.support.store_helpers import (
     enqueue_and_claim,
     enqueue_one,
     expire_lease,
+    held,
     is_woken,
     members,
     new_job,
@@ -141,6 +142,19 @@ async def test_what_a_worker_holds_without_knowing_is_handed_back_unspent(store:
     assert await is_woken(store)
     assert (await counted(store))["release"] == 1
     assert await settle(store, b, "complete") is Settled.LOST
+
+
+async def test_a_lease_that_is_to_lapse_is_neither_renewed_nor_handed_back(store: Store) -> None:
+    """An attempt that hangs: handed back, it would hang again at once and at no cost. A passed lease costs a crash."""
+    job = await enqueue_and_claim(store, "a")
+    lease_ms = await score_of(store, "leases", "a")
+
+    await store.renew(WORKER, WorkerKind.EXTERNAL, LEASE_MS, job.token, [replace(held(job), is_lapsing=True)])
+
+    assert await state_of(store, "a") is JobState.RUNNING
+    assert await score_of(store, "leases", "a") == lease_ms
+    await expire_lease(store, "a")
+    assert [lost.crashes for lost in (await reclaim(store)).jobs] == [1]
 
 
 async def test_what_a_claim_under_way_has_taken_is_left_alone(store: Store) -> None:

@@ -56,5 +56,15 @@ async def test_workers_are_known_for_some_seconds(store: Store) -> None:
     assert min(worker.expires_ms for worker in workers) > await store.server_now_ms()
 
 
+async def test_a_worker_that_leaves_is_not_listening_any_more(store: Store) -> None:
+    """An enqueue right after a deployment must not hear that somebody is there."""
+    await claim(store)
+    await claim(store, worker=OTHER_WORKER)
+
+    await store.leave(WORKER, WorkerKind.EXTERNAL)
+
+    assert [worker.id for worker in await store.workers()] == [OTHER_WORKER]
+
+
 async def test_the_server_s_clock_is_told_in_milliseconds(store: Store) -> None:
     assert abs(await store.server_now_ms() - time.time() * 1000) < 5_000
