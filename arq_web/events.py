@@ -6,6 +6,7 @@ Redis URLs are never among them. Level says who must act: INFO nobody, WARNING l
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 
@@ -130,7 +131,9 @@ def emit(event: Event, /, **fields: object) -> None:
         return
     if not event.allowed >= fields.keys():
         raise KeyError(f"event {event.name!r} declares no field {sorted(fields.keys() - event.allowed)}")
-    logger.log(event.level, "%s", _Line(event, fields), extra={"event": event.name, "fields": fields})
+    # A filter or handler of the user's that raises must not take the engine along.
+    with contextlib.suppress(Exception):
+        logger.log(event.level, "%s", _Line(event, fields), extra={"event": event.name, "fields": fields})
 
 
 class _Line:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 
 from arq_web.store.blocking import BlockingConnection
@@ -14,8 +14,9 @@ from arq_web.store.pipelined import Connection, Script
 from arq_web.store.replies import Reply
 from arq_web.store.subscriber import Subscriber
 from arq_web.store.target import RedisTarget
+from arq_web.store.wake import WakeWaiter
 
-__all__ = ["Arg", "BlockingConnection", "Connection", "Connections", "Reply", "Script", "Subscriber"]
+__all__ = ["Arg", "BlockingConnection", "Connection", "Connections", "Reply", "Script", "Subscriber", "WakeWaiter"]
 
 
 class Connections:
@@ -54,6 +55,14 @@ class Connections:
         connection = BlockingConnection(self.target, deadline_s=self._deadline_s, key_hint=key_hint)
         self._home().blocking.add(connection)
         return connection
+
+    def waiter(self, bases: Sequence[bytes]) -> WakeWaiter:
+        """Make what waits for the wake markers of the queues whose keys begin with ``bases``. The caller closes it.
+
+        In a cluster it has one connection per queue, elsewhere one.
+        """
+        groups = [(base,) for base in bases] if self.target.kind == "cluster" else [tuple(bases)]
+        return WakeWaiter([(self.blocking(group[0]), [base + b"wake" for base in group]) for group in groups])
 
     def subscriber(self) -> Subscriber:
         """Give the running loop's subscriber."""

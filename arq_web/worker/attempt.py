@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +15,7 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 
 from arq_web.context import JobContext, Progress
-from arq_web.errors import UndecodablePayload, UnknownTask, UnstorableResult
+from arq_web.errors import StoreError, UndecodablePayload, UnknownTask, UnstorableResult
 from arq_web.job import ErrorInfo
 from arq_web.queue import Queue
 from arq_web.registry import Registry
@@ -31,6 +32,7 @@ from arq_web.worker.outcome import (
     Superseded,
     error_info,
     outcome_of_error,
+    storable,
     timed_out,
 )
 from arq_web.worker.running import Running, StopReason
@@ -106,9 +108,9 @@ class AttemptRunner:
             if scope.expired():
                 return timed_out(task, job, int(limits.timeout_s * 1000))
             return self._failed(error, task, job)
-        except Exception as error:  # noqa: BLE001 - whatever a task raises is its outcome
-            return self._failed(error, task, job)
-        except (SystemExit, KeyboardInterrupt) as error:  # sys.exit() in a task ends the task, not the worker
+        except GeneratorExit:  # the loop is torn down under us
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome, sys.exit() too
             return self._failed(error, task, job)
         return _succeeded(task, value, limits.max_result_bytes)
 
@@ -189,7 +191,10 @@ class AttemptRunner:
         return queue if kind == "queue" else SyncQueue(queue, asyncio.get_running_loop())
 
     def _failed(self, error: BaseException, task: Task[..., Any], job: ClaimedJob) -> Outcome:
-        data = self._resolver.describe(error) if self._resolver is not None else None
+        data: dict[str, object] | None = None
+        if self._resolver is not None:
+            with contextlib.suppress(Exception):  # it is only more about the error
+                data = self._resolver.describe(error)
         return outcome_of_error(error, task, job, data)
 
 
@@ -226,11 +231,15 @@ def _without_exit(call: Callable[[], object]) -> object:
 
 
 async def _report(running: Running, fraction: float, message: str) -> None:
-    """Store progress beside what was noted before (the last error). A superseded attempt's report is dropped."""
+    """Store progress beside what was noted before (the last error). A superseded attempt's report is dropped.
+
+    So is one that Redis does not take: a hint must not cost an attempt.
+    """
     job = running.job
-    before = job.note
-    note = Note(before.reason, before.type, before.message, before.traceback, before.since_ms, (fraction, message))
-    await running.store.progress(job.id, job.attempt, job.token, encode_note(note))
+    before, progress = job.note, (fraction, storable(message))
+    note = Note(before.reason, before.type, before.message, before.traceback, before.since_ms, progress)
+    with contextlib.suppress(StoreError):
+        await running.store.progress(job.id, job.attempt, job.token, encode_note(note))
 
 
 def _outcome_of_cancellation(error: asyncio.CancelledError, running: Running, task: Task[..., Any]) -> Outcome:

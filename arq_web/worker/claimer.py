@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from arq_web import events
 from arq_web.errors import StoreError
@@ -19,13 +19,27 @@ from arq_web.worker.outage import Outage
 from arq_web.worker.running import RunningTable
 from arq_web.worker.settler import Settler
 
-if TYPE_CHECKING:
-    from arq_web.store.connection import BlockingConnection
-
 IDLE_S = 2.0
 """Longest wait for a wake marker: the marker is a hint, and a claim follows anyway."""
 
+FORGET_S = 5.0
+"""A queue that was not claimed for so long (the worker is full, or an earlier queue never empties) is looked at all the
+same: so its due jobs are promoted, its dead workers noticed, and this worker counts as listening."""
+
 OnClaimed = Callable[[Store, str, list[ClaimedJob]], None]
+
+
+class Waiter(Protocol):
+    """The blocking wait for wake markers of some queues."""
+
+    async def wait(self, timeout_s: float) -> bytes | None:
+        """Until a marker was taken, the time passed, or somebody woke it."""
+
+    def wake(self) -> None:
+        """End a wait early."""
+
+    async def aclose(self) -> None:
+        """Close its connections."""
 
 
 class Claimer:
@@ -35,7 +49,7 @@ class Claimer:
         self,
         stores: list[Store],
         table: RunningTable,
-        waiting: BlockingConnection,
+        make_waiter: Callable[[Sequence[bytes]], Waiter],
         *,
         worker: str,
         kind: WorkerKind,
@@ -46,12 +60,16 @@ class Claimer:
         clock: ServerClock,
         on_claimed: OnClaimed,
     ) -> None:
-        self._stores, self._table, self._waiting = stores, table, waiting
+        self._stores, self._table, self._make_waiter = stores, table, make_waiter
+        self._waiter_bases = [store.base for store in stores]
+        self._waiter = make_waiter(self._waiter_bases)
         self._worker, self._kind, self._lease_ms = worker, kind, lease_ms
         self._settler, self._leases, self._outage, self._clock = settler, leases, outage, clock
         self._on_claimed = on_claimed
         self._stopping = asyncio.Event()
-        self._is_standby = False
+        self._claim_count = 0
+        self._claimed_at_s: dict[str, float] = {}
+        self._standby: set[str] = set()
         self._pending_retry_until_s = 0.0
         self.lease_counts: dict[str, int] = {}
         self._next_due_ms: dict[str, int] = {}
@@ -59,11 +77,11 @@ class Claimer:
     def stop(self) -> None:
         """No claim begins any more; the wait ends."""
         self._stopping.set()
-        self._waiting.wake()
+        self._waiter.wake()
 
     async def aclose(self) -> None:
         """Close the connection of the wait. Safe to repeat."""
-        await self._waiting.aclose()
+        await self._waiter.aclose()
 
     def expect_retry(self, delay_ms: int) -> None:
         """A burst does not end before the retries that it caused itself have had their turn."""
@@ -72,36 +90,49 @@ class Claimer:
     async def run(self, *, burst: bool) -> None:
         """Claim until stopped; in a ``burst``, until nothing is ready or running."""
         while not self._stopping.is_set():
-            await self._wait_for_slot()
-            if self._stopping.is_set():
-                return
+            if not await self._wait_for_slot():
+                await self._look_at_forgotten()
+                continue
             wanted, got, ready_left = self._table.free, 0, 0
             for store in self._stores:
                 reply = await self._claim(store, wanted - got)
                 if reply is None:
                     return
                 got += len(reply.jobs)
-                ready_left += reply.ready_count
+                ready_left += 0 if reply.standby else reply.ready_count
                 if got >= wanted:
                     break
-            if got >= wanted or (ready_left and not self._is_standby):
+            await self._look_at_forgotten()
+            if got >= wanted or ready_left:
                 continue
             if burst and not got and not len(self._table) and time.monotonic() >= self._pending_retry_until_s:
                 return
             await self._wait_for_jobs(burst)
 
+    async def _look_at_forgotten(self) -> None:
+        """Claim nothing from queues that were not claimed for a while."""
+        for store in self._stores:
+            if time.monotonic() - self._claimed_at_s.get(store.queue, 0.0) > FORGET_S:
+                await self._claim(store, 0)
+
     async def _claim(self, store: Store, limit: int) -> ClaimReply | None:
         """One claim, sent with one token until it is answered; None when the worker stops meanwhile."""
-        token = secrets.token_urlsafe(8)
+        self._claim_count += 1
+        token = f"{self._claim_count}.{secrets.token_urlsafe(8)}"  # the count tells a late copy from the newest claim
         while True:
+            sent_at_s = time.monotonic()
             try:
                 reply = await store.claim(self._worker, self._kind, token, limit, self._lease_ms)
             except StoreError as error:
                 if self._stopping.is_set():
                     return None
                 await self._outage.wait(error)
-                await self._leases.renewed()  # after an outage: renew, settle, claim
-                await self._settler.wait_until_quiet()
+                await self._or_stop(self._leases.renewed())  # after an outage: renew, settle, claim
+                await self._or_stop(self._settler.wait_until_quiet())
+                continue
+            if reply.jobs and (time.monotonic() - sent_at_s) * 1000 > self._lease_ms / 2:
+                # The loop was blocked, or Redis slow: others may have taken these meanwhile. The same token again
+                # renews and returns what is still ours.
                 continue
             break
         self._outage.over()
@@ -111,22 +142,21 @@ class Claimer:
 
     def _note(self, store: Store, reply: ClaimReply) -> None:
         self._clock.saw(reply.now_ms)
+        self._claimed_at_s[store.queue] = time.monotonic()
         self.lease_counts[store.queue] = reply.lease_count
         self._next_due_ms[store.queue] = reply.next_due_ms
-        if reply.standby and not self._is_standby:
+        if reply.standby and store.queue not in self._standby:
             emit(events.WORKER_STANDBY, queue=store.queue)
-        self._is_standby = reply.standby
+            self._standby.add(store.queue)
+        elif not reply.standby:
+            self._standby.discard(store.queue)
 
-    async def _wait_for_slot(self) -> None:
+    async def _wait_for_slot(self) -> bool:
+        """Wait until a slot is free; False when the worker stops, or after a while without one."""
         if self._table.free > 0:
-            return
-        slot = asyncio.ensure_future(self._table.wait_for_slot())
-        stop = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((slot, stop), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            slot.cancel()
-            stop.cancel()
+            return True
+        await self._or_stop(self._table.wait_for_slot(), timeout_s=FORGET_S)
+        return self._table.free > 0 and not self._stopping.is_set()
 
     async def _wait_for_jobs(self, burst: bool) -> None:
         """Until a wake marker, the next due time, or two seconds."""
@@ -134,17 +164,28 @@ class Claimer:
         due_ms = min((at_ms for at_ms in self._next_due_ms.values() if at_ms), default=0)
         if due_ms:
             timeout_s = min(timeout_s, max(0.001, self._clock.seconds_until(due_ms)))
-        if self._is_standby:  # the marker is for the external worker: do not take it away
-            await self._pause(IDLE_S)
+        # The marker of a queue that an external worker serves is for that worker: do not take it away.
+        bases = [store.base for store in self._stores if store.queue not in self._standby]
+        if not bases:
+            await self._or_stop(asyncio.sleep(IDLE_S))
             return
         try:
-            await self._waiting.wait([store.base + b"wake" for store in self._stores], timeout_s)
+            await self._wait_for_marker(bases, timeout_s)
         except StoreError as error:
             await self._outage.wait(error)
 
-    async def _pause(self, seconds: float) -> None:
+    async def _wait_for_marker(self, bases: list[bytes], timeout_s: float) -> None:
+        if bases != self._waiter_bases:
+            await self._waiter.aclose()
+            self._waiter, self._waiter_bases = self._make_waiter(bases), bases
+        if not self._stopping.is_set():
+            await self._waiter.wait(timeout_s)
+
+    async def _or_stop(self, event: Coroutine[Any, Any, None], timeout_s: float | None = None) -> None:
+        """Wait for ``event``, but no longer than until the worker stops (or the time has passed)."""
+        waits = (asyncio.ensure_future(event), asyncio.ensure_future(self._stopping.wait()))
         try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()

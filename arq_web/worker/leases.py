@@ -17,7 +17,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from arq_web import events
-from arq_web.events import emit
+from arq_web.events import Event, emit
 from arq_web.store import scripts
 from arq_web.store.store import Held, Renewed, WorkerKind
 from arq_web.worker.running import OVERDUE_GRACE_S, Running, RunningTable, StopReason
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 RENEW_EVERY_S = 1.0
 RETRY_EVERY_S = 0.2
 BLOCKED_AFTER_S = 2.0
+LONGEST_PASS_S = 2.0
+"""A pass of the thread that took longer was spent waiting for Redis, or not running at all."""
 EXIT_HUNG = 70
 """Exit status (EX_SOFTWARE) of a worker whose loop hangs for ever."""
 
@@ -54,7 +56,9 @@ class LeaseKeeper:
         self._stopping = threading.Event()
         self._kick = threading.Event()
         self._waiting: list[asyncio.Future[None]] = []
-        self._loop_seen_at_s = time.monotonic()
+        self._silent_s = 0.0
+        self._passed_at_s = time.monotonic()
+        self._is_ping_answered = True
         self._blocked_reported = False
         self._failing_since_s: float | None = None
         self._failure_reported = False
@@ -64,7 +68,7 @@ class LeaseKeeper:
         """Begin; call on the loop whose attempts are kept."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread_id = threading.get_ident()
-        self._loop_seen_at_s = time.monotonic()
+        self._passed_at_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="arq_web.leases", daemon=True)
         self._thread.start()
 
@@ -94,8 +98,8 @@ class LeaseKeeper:
             self._kick.clear()
             if self._stopping.is_set():
                 break
+            pause_s = RENEW_EVERY_S if self._renew_all() else RETRY_EVERY_S  # first: nothing may keep it waiting
             self._watch_the_loop()
-            pause_s = RENEW_EVERY_S if self._renew_all() else RETRY_EVERY_S
         self._disconnect()
 
     def _renew_all(self) -> bool:
@@ -142,7 +146,7 @@ class LeaseKeeper:
             self._failing_since_s, self._failure_reported = now_s, False
         elif now_s - self._failing_since_s > self._lease_ms / 2000 and not self._failure_reported:
             self._failure_reported = True
-            emit(events.STORE_TROUBLE, redis=self._target.address, error=f"leases are not renewed: {error}")
+            _say(events.STORE_TROUBLE, redis=self._target.address, error=f"leases are not renewed: {error}")
 
     def _is_alive(self, running: Running) -> bool:
         """False for an attempt so long past its timeout that its lease must lapse; a running thread keeps it."""
@@ -152,27 +156,32 @@ class LeaseKeeper:
         if not running.is_reported_stuck:
             running.is_reported_stuck = True
             job = running.job
-            emit(events.ATTEMPT_STUCK, job=job.id, task=job.task, over_s=overdue_s, stack=self._stack_of(running))
-        if self._may_exit and self._loop_silent_s() > OVERDUE_GRACE_S:
+            _say(events.ATTEMPT_STUCK, job=job.id, task=job.task, over_s=overdue_s, stack=self._stack_of(running))
+        elif self._may_exit and self._silent_s > OVERDUE_GRACE_S:
             # The loop has hung through the attempt's whole timeout and more: only an end of the process helps.
             os._exit(EXIT_HUNG)
         return running.in_thread
 
     def _watch_the_loop(self) -> None:
-        silent_s = self._loop_silent_s()
-        if silent_s < BLOCKED_AFTER_S:
-            self._blocked_reported = False
-        elif not self._blocked_reported and len(self._table):
+        """Ask the loop for a sign; count the time without an answer only over passes that this thread made itself.
+
+        A process that was stopped for an hour (SIGSTOP, a paused machine) has not hung for an hour.
+        """
+        now_s = time.monotonic()
+        passed_s, self._passed_at_s = min(now_s - self._passed_at_s, LONGEST_PASS_S), now_s
+        if self._is_ping_answered:
+            self._silent_s, self._blocked_reported = 0.0, False
+            self._is_ping_answered = False
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._answer_ping)
+            return
+        self._silent_s += passed_s
+        if self._silent_s >= BLOCKED_AFTER_S and not self._blocked_reported and len(self._table):
             self._blocked_reported = True
-            emit(events.LOOP_BLOCKED, blocked_s=silent_s, stack=self._loop_stack())
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._loop_runs)
+            _say(events.LOOP_BLOCKED, blocked_s=self._silent_s, stack=self._loop_stack())
 
-    def _loop_silent_s(self) -> float:
-        return time.monotonic() - self._loop_seen_at_s
-
-    def _loop_runs(self) -> None:
-        self._loop_seen_at_s = time.monotonic()
+    def _answer_ping(self) -> None:
+        self._is_ping_answered = True
 
     def _tell_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -181,7 +190,7 @@ class LeaseKeeper:
                 future.set_result(None)
 
     def _stack_of(self, running: Running) -> str:
-        if running.task is None or self._loop_silent_s() > BLOCKED_AFTER_S:
+        if running.task is None or self._silent_s > BLOCKED_AFTER_S:
             return self._loop_stack()
         frames = running.task.get_stack()
         return "".join(
@@ -197,3 +206,8 @@ class LeaseKeeper:
         if client is not None:
             with contextlib.suppress(Exception):
                 client.close()
+
+
+def _say(event: Event, **fields: object) -> None:
+    """Log without waiting: a handler that blocks (a full pipe, a lock of the hung loop) must not stop renewals."""
+    threading.Thread(target=emit, args=(event,), kwargs=fields, name="arq_web.leases.log", daemon=True).start()

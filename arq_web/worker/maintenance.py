@@ -17,6 +17,8 @@ from arq_web.worker.outage import Outage
 RECLAIM_EVERY_S = 1.0
 RECLAIM_COUNT = 100
 LONGEST_SLEEP_S = 60.0
+LOOK_AGAIN_S = 60.0
+"""Between looks at a schedule that another version of the app has declared as its own."""
 STATE_WORDS = {"q": "queued", "d": "dead", "x": "cancelled"}
 SKIP_LATE_MS = 60_000
 """A tick later than this counts as missed for ``misfire="skip"``."""
@@ -78,12 +80,12 @@ class Scheduler:
             except StoreError as error:
                 await self._outage.wait(error)
 
-    async def _declare(self) -> int:
-        """Make the schedule known; returns its next tick, ms."""
+    async def _declare(self, missed_ms: int | None = None) -> int:
+        """Make the schedule known, from now on or from a tick that was missed; returns its next tick, ms."""
         while True:
             try:
                 now_ms = await self._queue.store.server_now_ms()
-                first_ms = self._schedule.times.next_after_ms(now_ms)
+                first_ms = missed_ms or self._schedule.times.next_after_ms(now_ms)
                 now_ms, tick_ms = await self._queue.store.declare(
                     self._schedule.name, self._schedule.fingerprint, first_ms
                 )
@@ -123,20 +125,35 @@ class Scheduler:
             case "moved" | "early":
                 return reply.tick_ms
             case "foreign":  # another version of the app declared its own spec: it fires, we look again now and then
-                await asyncio.sleep(LONGEST_SLEEP_S)
-                return await self._wait_for_ours()
+                reason = "another version of the app has declared it"
+                emit(events.SCHEDULE_SKIPPED, schedule=name, tick=tick_ms, reason=reason)
+                return await self._wait_for_ours(tick_ms, reply.tick_ms)
             case "conflict":
                 error = JobIdConflict(f"cron:{name}:{tick_ms}", self._schedule.call.task.name, reply.job_id)
                 emit(events.STORE_TROUBLE, redis=self._queue.store.connections.target.address, error=str(error))
-                await asyncio.sleep(LONGEST_SLEEP_S)
+                await asyncio.sleep(LOOK_AGAIN_S)
                 return await self._declare()
             case _:  # the database was flushed, or the schedule has not been declared for long
                 return await self._declare()
 
-    async def _wait_for_ours(self) -> int:
-        """Nobody of the other version may be left: its stored tick then stays in the past, and we declare again."""
+    async def _wait_for_ours(self, missed_ms: int, theirs_ms: int) -> int:
+        """Wait until nobody of the other version is left: its stored tick then stays in the past, and we declare again.
+
+        Args:
+            missed_ms: our tick that found the other version there.
+            theirs_ms: the tick that the other version had stored then.
+        """
         while True:
-            reply = await self._queue.store.fire(self._schedule.name, self._schedule.fingerprint, 0, 0, None)
-            if reply.outcome != "foreign" or reply.now_ms - reply.tick_ms > 2 * LONGEST_SLEEP_S * 1000:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            try:
+                reply = await self._queue.store.fire(self._schedule.name, self._schedule.fingerprint, 0, 0, None)
+            except StoreError as error:
+                await self._outage.wait(error)
+                continue
+            if reply.outcome != "foreign":
                 return await self._declare()
-            await asyncio.sleep(LONGEST_SLEEP_S)
+            if reply.tick_ms != theirs_ms:  # it fires: what was due until now was its to run
+                theirs_ms, missed_ms = reply.tick_ms, self._schedule.times.next_after_ms(reply.now_ms)
+            if reply.now_ms - theirs_ms > 2 * LOOK_AGAIN_S * 1000:
+                # A deployment that was taken back leaves no run behind: misfire= decides about the one it cost us.
+                return await self._declare(missed_ms)

@@ -22,11 +22,6 @@ class Outage:
         self._address = ""
         self._kind: type[StoreError] | None = None
 
-    @property
-    def is_on(self) -> bool:
-        """True from a failed command to the next that passed."""
-        return self._since_s is not None
-
     async def wait(self, error: StoreError) -> None:
         """Note a failure (logged when its kind is new), and wait a little: longer each time, at most half a second."""
         if self._since_s is None or type(error) is not self._kind:

@@ -102,20 +102,18 @@ def outcome_of_error(
     error: BaseException, task: Task[..., Any], job: ClaimedJob, data: dict[str, object] | None
 ) -> Outcome:
     """What an exception of the task means, by its own word (Retry, Snooze, DoNotRetry) or by the task's policy."""
-    if isinstance(error, Snooze):
-        return Snoozed(error_info(error, "snooze"), max(0, to_ms(error.delay)))
-    if isinstance(error, DoNotRetry) or (task.policy.no_retry_on and isinstance(error, task.policy.no_retry_on)):
-        return Failed(error_info(error, "not_retried", data), None)
-    if isinstance(error, Retry):
-        info = error_info(error, "retry")
-        return Failed(info, _policy_delay_ms(task, job, error) if error.delay is None else max(0, to_ms(error.delay)))
-    return Failed(error_info(error, "failed", data), _policy_delay_ms(task, job, error))
+    try:
+        return _as_said(error, task, job, data)
+    except Exception:  # noqa: BLE001 - a delay or a policy that means nothing must not lose the job
+        return Failed(error_info(error, "failed", data), to_ms(Backoff()(job.failures + 1, error)))
 
 
 def timed_out(task: Task[..., Any], job: ClaimedJob, timeout_ms: int) -> Failed:
     """The attempt did not end within its timeout: a failure like any other."""
     error = TimeoutError(f"the attempt took longer than its timeout of {timeout_ms / 1000:g} s")
-    return Failed(error_info(error, "timeout"), _policy_delay_ms(task, job, error))
+    outcome = outcome_of_error(error, task, job, None)
+    delay_ms = outcome.retry_after_ms if isinstance(outcome, Failed) else None
+    return Failed(error_info(error, "timeout"), delay_ms)
 
 
 def error_info(error: BaseException, reason: str, data: dict[str, object] | None = None) -> ErrorInfo:
@@ -133,14 +131,22 @@ def error_info(error: BaseException, reason: str, data: dict[str, object] | None
     trace = ""
     if error.__traceback__ is not None:
         trace = "".join(traceback.format_exception(error))[-TRACEBACK_CHARS:]
-    return ErrorInfo(name, _storable(message[:MESSAGE_CHARS]), _storable(trace), reason, 0, data)
+    return ErrorInfo(name, storable(message[:MESSAGE_CHARS]), storable(trace), reason, 0, _storable_data(data))
+
+
+def _as_said(error: BaseException, task: Task[..., Any], job: ClaimedJob, data: dict[str, object] | None) -> Outcome:
+    if isinstance(error, Snooze):
+        return Snoozed(error_info(error, "snooze"), max(0, to_ms(error.delay)))
+    if isinstance(error, DoNotRetry) or (task.policy.no_retry_on and isinstance(error, task.policy.no_retry_on)):
+        return Failed(error_info(error, "not_retried", data), None)
+    if isinstance(error, Retry):
+        info = error_info(error, "retry")
+        return Failed(info, _policy_delay_ms(task, job, error) if error.delay is None else max(0, to_ms(error.delay)))
+    return Failed(error_info(error, "failed", data), _policy_delay_ms(task, job, error))
 
 
 def _policy_delay_ms(task: Task[..., Any], job: ClaimedJob, error: BaseException) -> int | None:
-    try:
-        delay = task.policy.retry(job.failures + 1, error)
-    except Exception:  # noqa: BLE001 - a broken policy of the user's must not lose the job
-        delay = Backoff()(job.failures + 1, error)
+    delay = task.policy.retry(job.failures + 1, error)
     return None if delay is None else max(0, to_ms(delay))
 
 
@@ -173,6 +179,17 @@ def _note(error: ErrorInfo) -> bytes:
     )
 
 
-def _storable(text: str) -> str:
+def _storable_data(data: dict[str, object] | None) -> dict[str, object] | None:
+    """What a framework tells of its exception; dropped when it cannot be written (a detail that is no JSON)."""
+    if data is None:
+        return None
+    try:
+        msgspec.json.encode(data)
+    except Exception:  # noqa: BLE001 - type, message and traceback are stored all the same
+        return None
+    return data
+
+
+def storable(text: str) -> str:
     """Lone surrogates (undecodable file names in a message) cannot be written as UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -68,7 +68,7 @@ class RunningTable:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self._running: dict[tuple[str, str, int], Running] = {}
+        self._running: dict[tuple[str, str, int, str], Running] = {}
         self._last_tokens: dict[str, str] = {}
         self._lock = threading.Lock()
         self._freed = asyncio.Event()
@@ -100,10 +100,6 @@ class RunningTable:
         if not self._running:
             self._empty.set()
 
-    def find(self, queue: str, job_id: str, attempt: int) -> Running | None:
-        """The attempt of that name, if it is held."""
-        return self._running.get((queue, job_id, attempt))
-
     def all(self) -> list[Running]:
         """A copy, safe in any thread."""
         with self._lock:
@@ -129,5 +125,6 @@ class RunningTable:
         await self._empty.wait()
 
     @staticmethod
-    def _key(running: Running) -> tuple[str, str, int]:
-        return running.job.queue, running.job.id, running.job.attempt
+    def _key(running: Running) -> tuple[str, str, int, str]:
+        # With the token: after a loss of data the same id may begin again at attempt 1 while the old one still runs.
+        return running.job.queue, running.job.id, running.job.attempt, running.job.token

@@ -77,14 +77,22 @@ class Settler:
                 continue
             self._outage.over()
             for entry, answer in zip(group, answers, strict=True):
-                entry.done(answer)
+                _tell(entry, answer)
             return
 
     async def _settle_singly(self, group: list[_Entry], error: StoreCorrupt) -> None:
         """One entry broke the script: the others must not suffer. The broken one's lease lapses: it is reclaimed."""
         if len(group) == 1:
             emit(events.STORE_TROUBLE, redis=error.address, error=str(error))
-            group[0].done(Settled.LOST)
+            _tell(group[0], Settled.LOST)
             return
         for entry in group:
             await self._settle([entry])
+
+
+def _tell(entry: _Entry, answer: Settled) -> None:
+    """One listener that fails must not keep the others of the group from hearing theirs."""
+    try:
+        entry.done(answer)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the group is settled
+        emit(events.HELPER_FAILED, helper=f"settlement of {entry.settlement.job_id}", error=repr(error))

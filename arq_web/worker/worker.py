@@ -24,8 +24,9 @@ from arq_web import events
 from arq_web.config import Config
 from arq_web.errors import StoreError
 from arq_web.events import emit
-from arq_web.queue import QueueSet
+from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
 from arq_web.registry import Registry
+from arq_web.retry import Backoff, to_ms
 from arq_web.schedule import Schedule
 from arq_web.store.record import ClaimedJob
 from arq_web.store.store import Settled, Settlement, Store, WorkerKind
@@ -38,18 +39,21 @@ from arq_web.worker.maintenance import Reclaimer, Scheduler
 from arq_web.worker.outage import Outage
 from arq_web.worker.outcome import (
     Cancelled,
-    Crashed,
     Failed,
     Interrupted,
     Outcome,
-    Parked,
-    Snoozed,
-    Succeeded,
     Superseded,
     decide,
+    error_info,
 )
+from arq_web.worker.report import report_end
 from arq_web.worker.running import Running, RunningTable, StopReason
 from arq_web.worker.settler import Settler
+
+CLAIM_LIMIT_S = 3.0
+"""A stopping worker waits so long for the answer of its last claim."""
+INTERRUPT_LIMIT_S = 2.0
+"""Interrupted attempts have so long to clean up and be handed back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +104,13 @@ class Worker:
 
         Raises:
             InvalidTask: a task that runs in a process of its own cannot be imported there.
+            InvalidOption: a schedule's queue is not declared.
         """
         self.id = f"{socket.gethostname().replace(' ', '-')}:{os.getpid()}:{secrets.token_hex(4)}"
         self.options, self.counts = options, WorkerCounts()
         self._queues, self._registry, self._config = queues, registry, queues.config
-        self._schedules = schedules
+        self._table = RunningTable(options.concurrency)
+        self._schedules = [(each, self._queue_of(each)) for each in schedules]
         self._stores = [queues.store(name) for name in options.queues]
         self._runner = AttemptRunner(
             registry, queues.queue, worker=self.id, threads=options.concurrency, resolver=resolver
@@ -144,16 +150,14 @@ class Worker:
     @asynccontextmanager
     async def _running_parts(self) -> AsyncIterator[Claimer]:
         """Everything that runs beside the claimer; what keeps the drain safe ends last."""
-        config, options = self._config, self.options
-        self._table = RunningTable(options.concurrency)
+        config = self._config
         self._clock, self._outage = ServerClock(), Outage()
         self._leases = self._make_leases(config)
         self._settler = Settler(self.id, self._leases, self._outage)
-        waiting = self._queues.connections.blocking()
         claimer = self._claimer = Claimer(
             self._stores,
             self._table,
-            waiting,
+            self._queues.connections.waiter,
             worker=self.id,
             kind=self.options.kind,
             lease_ms=int(config.lease_s * 1000),
@@ -163,12 +167,19 @@ class Worker:
             clock=self._clock,
             on_claimed=self._start_attempts,
         )
-        self._leases.start()
         reclaimer = Reclaimer(self._stores, claimer.lease_counts, self._outage, self._clock)
-        helpers = [self._supervised("settler", self._settler.run), self._supervised("reclaimer", reclaimer.run)]
-        helpers += [self._supervised(f"schedule {each.name}", self._scheduler(each).run) for each in self._schedules]
+        helpers: list[asyncio.Task[None]] = []
         try:
+            self._leases.start()
+            helpers.append(self._supervised("settler", self._settler.run))
+            helpers.append(self._supervised("reclaimer", reclaimer.run))
+            for schedule, queue in self._schedules:
+                scheduler = Scheduler(schedule, queue, self._outage, self._clock)
+                helpers.append(self._supervised(f"schedule {schedule.name}", scheduler.run))
             yield claimer
+        except BaseException:
+            await self._interrupt()  # cancelled from outside: attempts must not outlive their leases
+            raise
         finally:
             for helper in helpers:
                 helper.cancel()
@@ -196,25 +207,32 @@ class Worker:
             claimer.stop()
             await claiming  # it ends by itself, with no claim left unanswered
         finally:
-            claiming.cancel()
+            self._stopping.set()
+            claimer.stop()
             stopping.cancel()
+            # Also when we are cancelled: a claim that is on its way is better answered than orphaned.
+            await asyncio.wait((claiming,), timeout=CLAIM_LIMIT_S)
+            claiming.cancel()
 
     async def _drain(self) -> None:
         """Wait for the running attempts, at most the drain time; then interrupt and release them."""
         if len(self._table):
             emit(events.WORKER_DRAINING, running=len(self._table), drain_s=self.options.drain_s)
         await self._wait_for_attempts(0 if self._drained.is_set() else self.options.drain_s)
-        leftovers = self._table.all()
-        if not leftovers:
+        if not len(self._table):
             return
-        for running in leftovers:
-            running.end_early(StopReason.SHUTDOWN)
-        await self._wait_for_attempts(2.0, impatient=False)
+        await self._interrupt()
         emit(
             events.WORKER_CUT_SHORT,
             released=self.counts.released,
             abandoned=len(self._table),  # threads that nobody can stop: their leases lapse after the process has ended
         )
+
+    async def _interrupt(self) -> None:
+        """End what still runs and hand it back, as far as that goes within a moment."""
+        for running in self._table.all():
+            running.end_early(StopReason.SHUTDOWN)
+        await self._wait_for_attempts(INTERRUPT_LIMIT_S, impatient=False)
 
     async def _leave(self) -> None:
         """Nobody may think for another ten seconds that somebody listens. A Redis that is away is not waited for."""
@@ -255,6 +273,7 @@ class Worker:
             attempt=job.attempt,
             waited_ms=job.claimed_at_ms - job.enqueued_at_ms,
         )
+        outcome: Outcome
         try:
             if self._isolation.wants(job):
                 outcome = await self._isolation.run(running, self._limits(running))
@@ -264,17 +283,19 @@ class Worker:
             outcome = Cancelled() if running.reason is StopReason.CANCEL else Interrupted()
             if running.reason is StopReason.LEASE_LOST:
                 outcome = Superseded()
+        except Exception as error:  # noqa: BLE001 - a fault of ours is a failure of the attempt: it must cost a try
+            emit(events.HELPER_FAILED, helper=f"attempt of {job.task}", error=repr(error))
+            outcome = Failed(error_info(error, "internal"), to_ms(Backoff()(job.failures + 1, error)))
         self._settle(running, outcome)
 
     def _ended(self, running: Running, task: asyncio.Task[None]) -> None:
-        """An attempt that ended without a settlement must not keep its lease for ever: it lapses, as after a crash."""
+        """An attempt that ended without a settlement (a fault of ours) must not keep its slot and lease for ever."""
         if not running.is_settling:
             self._table.remove(running)
         if not task.cancelled() and (error := task.exception()) is not None:
             emit(events.HELPER_FAILED, helper=f"attempt of {running.job.task}", error=repr(error))
 
     def _settle(self, running: Running, outcome: Outcome) -> None:
-        running.is_settling = True
         job, task = running.job, self._registry.find(running.job.task)
         keep_ms = job.extra.get("keep_ms", job.keep_result_ms)
         settlement = decide(
@@ -284,6 +305,7 @@ class Worker:
             keep_result_ms=keep_ms if isinstance(keep_ms, int) else job.keep_result_ms,
             now_ms=self._clock.now_ms,
         )
+        running.is_settling = True  # only now: what fails above is seen by _ended
         if settlement is None:
             emit(events.LEASE_LOST, job=job.id, task=job.task, attempt=job.attempt)
             self._table.remove(running)
@@ -298,13 +320,13 @@ class Worker:
         if answer is Settled.LOST:
             emit(events.LEASE_LOST, job=job.id, task=job.task, attempt=job.attempt)
             return
-        if settlement.outcome == "retry":
+        if settlement.outcome in ("retry", "snooze"):
             self._claimer.expect_retry(settlement.ms)
         if answer is Settled.CANCELLED:
             emit(events.JOB_CANCELLED, job=job.id, task=job.task, attempt=job.attempt)
             return
         self._count(settlement)
-        _report(running, outcome, settlement)
+        report_end(running, outcome, settlement)
 
     def _count(self, settlement: Settlement) -> None:
         match settlement.outcome:
@@ -331,11 +353,10 @@ class Worker:
 
         return asyncio.create_task(run(), name=f"arq_web.{name}")
 
-    def _scheduler(self, schedule: Schedule) -> Scheduler:
-        queue = self._queues.queue(
-            schedule.call.options.queue or schedule.call.task.policy.queue or self.options.queues[0]
-        )
-        return Scheduler(schedule, queue, self._outage, self._clock)
+    def _queue_of(self, schedule: Schedule) -> Queue:
+        """The schedule's own queue, or the app's first: the same in every worker, whichever queues it serves."""
+        first = (self._queues.names or (DEFAULT_QUEUE,))[0]
+        return self._queues.queue(schedule.call.options.queue or schedule.call.task.policy.queue or first)
 
     def _timeout_s(self, job: ClaimedJob) -> float:
         return timeout_s_of(self._registry.find(job.task), job, self._config.timeout_s)
@@ -352,42 +373,3 @@ class Worker:
             tasks=len(self._registry),
             redis=self._queues.connections.target.address,
         )
-
-
-def _report(running: Running, outcome: Outcome, settlement: Settlement) -> None:
-    """The one line at the end of an attempt."""
-    job, ran_ms = running.job, running.ran_ms
-    facts = {"job": job.id, "task": job.task}
-    match outcome:
-        case Succeeded():
-            emit(events.JOB_SUCCEEDED, **facts, attempt=job.attempt, ran_ms=ran_ms)
-        case Failed(error) if settlement.outcome == "retry":
-            emit(
-                events.JOB_RETRYING,
-                **facts,
-                attempt=job.attempt,
-                failures=job.failures + 1,
-                ran_ms=ran_ms,
-                next_s=settlement.ms / 1000,
-                error=f"{error.type}: {error.message}",
-            )
-        case Failed(error) | Parked(error) if settlement.outcome == "bury":
-            emit(
-                events.JOB_DEAD,
-                **facts,
-                attempt=job.attempt,
-                failures=job.failures + 1,
-                crashes=job.crashes,
-                reason=error.reason,
-                error=f"{error.type}: {error.message}\n{error.traceback}".rstrip(),
-            )
-        case Snoozed(error):
-            emit(events.JOB_SNOOZED, **facts, attempt=job.attempt, next_s=settlement.ms / 1000, error=error.message)
-        case Parked(error):
-            emit(events.JOB_PARKED, **facts, next_s=settlement.ms / 1000, error=error.message)
-        case Interrupted():
-            emit(events.JOB_RELEASED, **facts, attempt=job.attempt)
-        case Crashed(error):
-            emit(events.JOB_CRASHED, **facts, attempt=job.attempt, error=error.message)
-        case _:
-            pass

@@ -145,7 +145,7 @@ def _note(journal: str, word: str) -> None:
 
 
 async def _work() -> None:
-    config = Config(namespace=os.environ["TEST_NAMESPACE"], lease_s=2.0)
+    config = Config(namespace=os.environ["TEST_NAMESPACE"], lease_s=2.0, command_deadline_s=1.0)
     hub = Hub(tasks=[poison, neighbour, hang_the_loop], config=config)
     await hub.worker().run()
 
