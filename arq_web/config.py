@@ -45,7 +45,7 @@ class Config:
     lease_s: float = 8.0
     """A worker that is silent for so long loses its jobs; renewed each second."""
     command_deadline_s: float = 2.0
-    """For one answer of Redis; then the command is sent once again on a new connection."""
+    """For one answer of Redis; then the command is sent once again on a new connection: both within a lease."""
     embedded: EmbeddedMode = "auto"
     """Worker inside the web process: auto (while developing, and only while no external one lives), always, never."""
 
@@ -60,7 +60,10 @@ class Config:
         _check(60 <= self.keep_dead_s <= 366 * 86400, self, "keep_dead_s", "between 60 seconds and 366 days")
         _check(1 <= self.max_payload_bytes <= 64 << 20, self, "max_payload_bytes", "between 1 byte and 64 MiB")
         _check(2 <= self.lease_s <= 3600, self, "lease_s", "between 2 and 3600 seconds (it is renewed each second)")
-        _check(0.05 <= self.command_deadline_s <= 60, self, "command_deadline_s", "between 0.05 and 60 seconds")
+        # A renewal that is answered only when it is sent again must not come too late for every lease.
+        longest_s = min(60, self.lease_s / 2)
+        allowed = "between 0.05 and 60 seconds, and at most half of lease_s"
+        _check(0.05 <= self.command_deadline_s <= longest_s, self, "command_deadline_s", allowed)
         _check(self.embedded in ("auto", "always", "never"), self, "embedded", "'auto', 'always' or 'never'")
 
     @classmethod

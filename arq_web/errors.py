@@ -48,6 +48,9 @@ import difflib
 from collections.abc import Collection
 from datetime import timedelta
 
+_TWICE = "twice, as __main__ and by its own name: move the tasks into a module that is only imported"
+_LONGEST_DELAY_S = 10 * 366 * 86_400
+
 
 class ArqWebError(Exception):
     """Base of every error that arq_web raises."""
@@ -166,6 +169,8 @@ class DuplicateTask(DefinitionError):
         super().__init__(name, first, second)
 
     def __str__(self) -> str:
+        if self.first == self.second:
+            return f"{self.first} made {self.name!r} twice: its module was imported {_TWICE}."
         return (
             f"Two tasks are named {self.name!r}: {self.first} and {self.second}. "
             "A queued job carries only this name, so give one of them another: @task(name=...)."
@@ -282,13 +287,16 @@ class JobIdConflict(EnqueueError):
 
 
 class UnknownTask(EnqueueError):
-    """No task of that name is registered."""
+    """No task of that name is registered; or another one is, at ``other``."""
 
-    def __init__(self, name: str, known: Collection[str]) -> None:
-        self.name, self.known = name, sorted(known)
-        super().__init__(name, self.known)
+    def __init__(self, name: str, known: Collection[str], other: str = "") -> None:
+        self.name, self.known, self.other = name, sorted(known), other
+        super().__init__(name, self.known, other)
 
     def __str__(self) -> str:
+        if self.other:
+            mine = f"This {self.name!r} is not the task that is registered here under its name ({self.other})"
+            return f"{mine}. Either two tasks share the name, or their module was imported {_TWICE}."
         near = difflib.get_close_matches(self.name, self.known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return (
@@ -449,9 +457,14 @@ class Retry(Exception):
     Args:
         delay: how long to wait, seconds or timedelta; None lets the task's retry policy choose.
         reason: shown in the job's record and in the log.
+
+    Raises:
+        ValueError: the delay is not a finite time.
     """
 
     def __init__(self, reason: str = "", *, delay: timedelta | float | None = None) -> None:
+        if delay is not None:
+            _check_delay(delay)
         self.delay, self.reason = delay, reason
         super().__init__(reason)
 
@@ -462,12 +475,23 @@ class Snooze(Exception):
     Args:
         delay: how long to wait, seconds or timedelta.
         reason: shown in the job's record and in the log.
+
+    Raises:
+        ValueError: the delay is not a finite time.
     """
 
     def __init__(self, reason: str = "", *, delay: timedelta | float) -> None:
+        _check_delay(delay)
         self.delay, self.reason = delay, reason
         super().__init__(reason)
 
 
 class DoNotRetry(Exception):
     """Raise in a task (or derive from it): the job is dead at once, whatever tries are left."""
+
+
+def _check_delay(delay: object) -> None:
+    delay_s = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    # nan is within no range. A delay that has passed already (a negative one) means: at once.
+    if not isinstance(delay_s, (int, float)) or not abs(delay_s) <= _LONGEST_DELAY_S:
+        raise ValueError(f"delay={delay!r} is not a delay: give seconds or a timedelta, at most ten years.")

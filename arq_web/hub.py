@@ -16,7 +16,7 @@ from typing import Any, Literal
 from arq_web import events
 from arq_web.config import Config
 from arq_web.dev_broker import DevBroker, dev_broker, development_allowed
-from arq_web.errors import DuplicateTask, NoRedisUrl, StoreError
+from arq_web.errors import DuplicateTask, InvalidConfig, NoRedisUrl, StoreError
 from arq_web.events import emit
 from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
 from arq_web.registry import Registry, TaskSource
@@ -85,13 +85,18 @@ class Hub:
         for name in set(names):
             if names.count(name) > 1:
                 raise DuplicateTask(name, "a schedule of that name", "another one (give name=... to schedule())")
-        self.queue_names = tuple(dict.fromkeys(queues)) or (DEFAULT_QUEUE,)
+        self.queue_names = _several(queues) or (DEFAULT_QUEUE,)
         self.resolver: Resolver | None = None
-        self.embedded: EmbeddedWorker | None = None
         self.on_first_use: list[Callable[[], None]] = []
         """What ``collect`` calls: a plugin adds the tasks of its app's routes, which may come later than itself."""
         self._url, self._app_directory = url, app_directory
         self._queues: QueueSet | None = None
+        self._embedded: list[EmbeddedWorker] = []
+
+    @property
+    def embedded(self) -> EmbeddedWorker | None:
+        """The worker inside this process; the newest one, when the app lives more than once (two test clients)."""
+        return self._embedded[-1] if self._embedded else None
 
     @property
     def queues(self) -> QueueSet:
@@ -143,9 +148,10 @@ class Hub:
 
         Raises:
             InvalidOption: a queue is not declared.
+            InvalidConfig: queues is one word instead of several.
         """
         self.collect()
-        names = tuple(queues or self.queue_names)
+        names = _several(queues or self.queue_names)
         for name in names:
             self.queue(name)
         options = WorkerOptions(
@@ -169,10 +175,12 @@ class Hub:
         self.collect()
         await asyncio.to_thread(lambda: self.queues)  # a private Redis may take a second to start
         looking: asyncio.Task[None] | None = None
+        embedded: EmbeddedWorker | None = None
         try:
             if role() == "web" and (kind := self._embedded_kind()) is not None:
-                self.embedded = EmbeddedWorker(lambda: self._embedded_worker(kind))
-                self.embedded.start()
+                embedded = EmbeddedWorker(lambda: self._embedded_worker(kind))
+                self._embedded.append(embedded)
+                embedded.start()
             elif role() == "web":
                 looking = asyncio.create_task(self._warn_if_unattended(), name="arq_web.unattended")
             yield
@@ -180,9 +188,9 @@ class Hub:
             if looking is not None:
                 looking.cancel()
                 await asyncio.wait((looking,))
-            if self.embedded is not None:
-                await self.embedded.stop()
-                self.embedded = None
+            if embedded is not None:
+                await embedded.stop()
+                self._embedded.remove(embedded)
             await self.aclose()
 
     async def aclose(self) -> None:
@@ -226,3 +234,9 @@ class Hub:
             # uvicorn shows no library's INFO; which Redis it is must be seen once all the same.
             sys.stderr.write(f"arq_web: {broker.sentence}\n")
         return broker.url
+
+
+def _several(queues: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(queues, str):
+        raise InvalidConfig("queues", queues, f"a list of names: queues=[{queues!r}]")
+    return tuple(dict.fromkeys(queues))

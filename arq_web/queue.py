@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -32,7 +32,7 @@ from arq_web.job import JobInfo, JobState
 from arq_web.registry import Registry
 from arq_web.store.connection import Connections
 from arq_web.store.keys import is_name
-from arq_web.store.store import EnqueueReply, NewJob, Store
+from arq_web.store.store import Enqueued, EnqueueReply, NewJob, Store
 from arq_web.store.target import RedisTarget
 from arq_web.store.watcher import Watcher
 from arq_web.task import Call, Enqueueable, Task
@@ -45,6 +45,8 @@ DEFAULT_QUEUE = "default"
 UNATTENDED_EVERY_S = 60.0
 ATONCE_COUNT = 1000
 """Jobs per script: Redis does nothing else meanwhile (about 10 ms)."""
+ATONCE_BYTES = 4 << 20
+"""Payload per script: on a slow link more of it would not be there within the command's deadline."""
 _options_encoder = msgspec.json.Encoder()
 
 
@@ -159,12 +161,12 @@ class Queue:
         return job
 
     async def enqueue_many(self, calls: Sequence[Call[R_co]]) -> list[Job[R_co]]:
-        """Enqueue many calls in one round trip per queue and thousand: all of these, or none.
+        """Enqueue many calls in one round trip per queue and thousand (or 4 MiB of arguments): all of these, or none.
 
         Everything is checked and encoded before anything is sent; every error of ``enqueue`` may be raised.
 
         Raises:
-            JobIdConflict: an id belongs to a job of another task; nothing of its thousand was written.
+            JobIdConflict: an id belongs to a job of another task; nothing of its round trip was written.
         """
         by_queue: dict[Queue, list[tuple[int, Call[R_co], NewJob]]] = {}
         for index, call in enumerate(calls):
@@ -172,11 +174,11 @@ class Queue:
             by_queue.setdefault(queue, []).append((index, call, queue.new_job(call)))
         handles: dict[int, Job[R_co]] = {}
         for queue, entries in by_queue.items():
-            for first in range(0, len(entries), ATONCE_COUNT):
-                some = entries[first : first + ATONCE_COUNT]
+            for first, last in _round_trips([len(new.payload) for _, _, new in entries]):
+                some = entries[first:last]
                 reply = await queue.send([new for _, _, new in some])
-                for (index, call, _), answer in zip(some, reply.jobs, strict=True):
-                    handles[index] = Job(queue, answer.id, call.task, created=answer.created)
+                for (index, call, new), answer in zip(some, reply.jobs, strict=True):
+                    handles[index] = _handle(queue, new, call.task, answer)
         return [handles[index] for index in range(len(calls))]
 
     def job(self, job_id: str, task: Enqueueable[..., R_co] | None = None) -> Job[R_co]:
@@ -199,8 +201,8 @@ class Queue:
         """Check and encode a call: what would be sent for it. Raises what ``enqueue`` raises; sends nothing."""
         task, options, config = call.task, call.options, self.queues.config
         registry = self.queues.registry
-        if registry is not None and registry.find(task.name) is not task:
-            raise UnknownTask(task.name, [known.name for known in registry])
+        if registry is not None:
+            registry.check(task)
         payload = task.codec.encode_call(call.args, call.kwargs)
         if len(payload) > config.max_payload_bytes:
             raise PayloadTooLarge(task.name, len(payload), config.max_payload_bytes)
@@ -221,7 +223,7 @@ class Queue:
         )
 
     async def send(self, jobs: Sequence[NewJob]) -> EnqueueReply:
-        """Create jobs that were checked already (by ``new_job``); at most a thousand."""
+        """Create jobs that were checked already (by ``new_job``), in one script: at most a thousand."""
         reply = await self._store.enqueue(jobs)
         if not reply.attended:
             self.warn_unattended()
@@ -245,8 +247,11 @@ class Job(Generic[R_co]):
     queue: Queue = field(repr=False)
     id: str
     task: Task[..., R_co] | None = field(repr=False)
+    """None when only the record can say it: then the result is read by the app's task of that name."""
     created: bool = True
     """False when the job existed already."""
+    _asked: Task[..., R_co] | None = field(repr=False, default=None)
+    """What was enqueued, when a job of another id answered: its unique key may be held by another task."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Job) and (self.id, self.queue.name) == (other.id, other.queue.name)
@@ -337,11 +342,31 @@ class Job(Generic[R_co]):
     def _task_of(self, info: JobInfo) -> Task[..., Any]:
         if self.task is not None:
             return self.task
+        if self._asked is not None and info.task in (self._asked.name, *self._asked.aliases):
+            return self._asked
         registry = self.queue.queues.registry
         found = registry.find(info.task) if registry is not None else None
         if found is None:
             raise UnknownTask(info.task, [task.name for task in registry or ()])
         return found
+
+
+def _round_trips(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and behind-last index of the jobs of each script, by their number and the bytes of their payloads."""
+    first = total_bytes = 0
+    for index, size in enumerate(sizes):
+        if index > first and (index - first == ATONCE_COUNT or total_bytes + size > ATONCE_BYTES):
+            yield first, index
+            first, total_bytes = index, 0
+        total_bytes += size
+    if sizes:
+        yield first, len(sizes)
+
+
+def _handle(queue: Queue, new: NewJob, task: Task[..., R_co], answer: Enqueued) -> Job[R_co]:
+    if answer.id == new.id:
+        return Job(queue, answer.id, task, created=answer.created)
+    return Job(queue, answer.id, None, created=answer.created, _asked=task)
 
 
 def _first(*values: int | None) -> int:

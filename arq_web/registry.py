@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
-from arq_web.errors import DuplicateTask, InvalidTask, UnknownTask
+from arq_web.errors import DuplicateTask, InvalidConfig, InvalidTask, UnknownTask
 from arq_web.task import Task
 
 TaskSource = Task[..., Any] | ModuleType | str
@@ -18,8 +19,16 @@ class Registry:
     """Tasks by name and alias."""
 
     def __init__(self, sources: Iterable[TaskSource] = ()) -> None:
+        """Register what ``sources`` stand for.
+
+        Raises:
+            InvalidTask, DuplicateTask: one of them cannot be.
+            InvalidConfig: it is one of them, instead of several.
+        """
         self._tasks: dict[str, Task[..., Any]] = {}
         self._by_name: dict[str, Task[..., Any]] = {}
+        if isinstance(sources, (str, Task, ModuleType)):
+            raise InvalidConfig("tasks", sources, "a list of tasks, modules or dotted names: tasks=[...]")
         for source in sources:
             for task in tasks_of(source):
                 self.add(task)
@@ -42,7 +51,7 @@ class Registry:
         for name in (task.name, *task.aliases):
             other = self._by_name.get(name)
             if other is not None and other is not task:
-                raise DuplicateTask(name, _where(other), _where(task))
+                raise DuplicateTask(name, place_of(other), place_of(task))
         for name in (task.name, *task.aliases):
             self._by_name[name] = task
         self._tasks[task.name] = task
@@ -61,6 +70,16 @@ class Registry:
         if task is None:
             raise UnknownTask(name, self._by_name)
         return task
+
+    def check(self, task: Task[..., Any]) -> None:
+        """Refuse a task that is not registered here.
+
+        Raises:
+            UnknownTask: it is not; or another task has its name, and a worker would run that one.
+        """
+        known = self._by_name.get(task.name)
+        if known is not task:
+            raise UnknownTask(task.name, self._tasks, "" if known is None else place_of(known))
 
 
 def tasks_of(source: TaskSource) -> list[Task[..., Any]]:
@@ -82,6 +101,12 @@ def tasks_of(source: TaskSource) -> list[Task[..., Any]]:
     raise InvalidTask(name, "it is not a task", "Decorate it with @task, or pass a module or a dotted name.")
 
 
+def place_of(task: Task[..., Any]) -> str:
+    """``file:line`` of its function, for messages."""
+    code = getattr(inspect.unwrap(task.fn), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(task.fn)
+
+
 def _import(name: str) -> TaskSource:
     try:
         return importlib.import_module(name)
@@ -94,8 +119,3 @@ def _import(name: str) -> TaskSource:
         if found is None:
             raise InvalidTask(name, f"module {parent!r} has no {last!r}", "Check the spelling.") from error
         return found  # type: ignore[no-any-return]
-
-
-def _where(task: Task[..., Any]) -> str:
-    code = getattr(task.fn, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(task.fn)

@@ -68,8 +68,10 @@ def schedule(
 
     Raises:
         InvalidSchedule: the name or a policy cannot be.
+        InvalidArguments, NotSerializable: the arguments do not fit, or do not travel.
     """
     call = what if isinstance(what, Call) else what.call()
+    call.task.codec.encode_call(call.args, call.kwargs)
     chosen = name or call.task.name
     if not _NAME.fullmatch(chosen):
         raise InvalidSchedule(chosen, "its name needs 1 to 90 of the characters A-Z a-z 0-9 . _ : @ - (give name=...)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +20,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
+
+LOOK_EVERY_S = 1.0
+"""A loop that stops answers nobody, and says so to nobody: who waits for it looks now and then."""
+LOOP_ENDED = (
+    "SyncQueue was called, but the event loop that does its work does not run (any more): its app has ended. "
+    "In a script use it within `with SyncQueue.connect(url) as queue:`."
+)
 
 
 class SyncQueue:
@@ -65,7 +73,11 @@ class SyncQueue:
         return SyncJob(self._queue.job(job_id, task), self)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the app's loop and wait for it. RuntimeError on that loop itself."""
+        """Run a coroutine on the app's loop and wait for it.
+
+        Raises:
+            RuntimeError: called on that loop itself, or the loop does not run (any more).
+        """
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -76,7 +88,14 @@ class SyncQueue:
                 "SyncQueue was called on the event loop itself, which it would block for ever. "
                 "In an async function use Queue and await it."
             )
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        if not self._loop.is_running():
+            work.close()
+            raise RuntimeError(LOOP_ENDED)
+        answer = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while not concurrent.futures.wait((answer,), LOOK_EVERY_S).done:
+            if not self._loop.is_running():
+                raise RuntimeError(LOOP_ENDED)
+        return answer.result()
 
 
 class SyncJob(Generic[R_co]):

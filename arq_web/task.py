@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, cast, get_origin, overload
@@ -15,15 +15,23 @@ from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, cast, g
 from arq_web.codec import CallCodec
 from arq_web.context import INJECT
 from arq_web.errors import InvalidTask
-from arq_web.options import NO_OPTIONS, PRIORITIES, CallOptions, OnFinished, make_options
-from arq_web.retry import Backoff, RetryDelay, Seconds, to_ms
+from arq_web.options import (
+    NO_OPTIONS,
+    CallOptions,
+    NoRetryOn,
+    OnFinished,
+    TaskPolicy,
+    check_policy,
+    make_options,
+    make_policy,
+)
+from arq_web.retry import RetryDelay, Seconds
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 _NAME = re.compile(r"[!-~]{1,200}")
-_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 
 class _Injected:
@@ -35,21 +43,6 @@ class _Injected:
 
 INJECTED: Any = _Injected()
 """Default of parameters that the worker fills in, so that a call by hand type-checks without them."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskPolicy:
-    """How jobs of a task run. ``None`` means: as the worker's configuration says."""
-
-    max_tries: int = 3
-    timeout_ms: int | None = None
-    max_crashes: int = 3
-    retry: RetryDelay = field(default_factory=Backoff)
-    no_retry_on: tuple[type[BaseException], ...] = ()
-    keep_result_ms: int | None = None
-    priority: int = 0
-    queue: str | None = None
-    run_in: Literal["worker", "process"] = "worker"
 
 
 class Enqueueable(Generic[P, R_co]):
@@ -113,6 +106,9 @@ class Task(Enqueueable[P, R]):
         """
         self.name = name or default_name(fn)
         _check_function(self.name, fn)
+        if isinstance(aliases, str):
+            why = f"its option aliases={aliases!r} is one word, not several"
+            raise InvalidTask(self.name, why, f"Write aliases=[{aliases!r}].")
         for each in (self.name, *aliases):
             if not _NAME.fullmatch(each):
                 raise InvalidTask(
@@ -123,6 +119,7 @@ class Task(Enqueueable[P, R]):
         self.policy = policy or TaskPolicy()
         check_policy(self.name, self.policy)
         self.injected: dict[str, str] = {**_injected_by_annotation(self.name, fn), **(injected or {})}
+        _check_injected(self)
         self.codec = CallCodec(fn, task=self.name, skip=self.injected)
         self.task = cast("Task[..., R]", self)
         self.call_options = NO_OPTIONS
@@ -229,7 +226,7 @@ def task(
     timeout: Seconds | None = None,
     max_crashes: int = 3,
     retry: RetryDelay | None = None,
-    no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    no_retry_on: NoRetryOn = (),
     keep_result: Seconds | None = None,
     priority: int = 0,
     queue: str | None = None,
@@ -247,7 +244,7 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         timeout: of one attempt, seconds or timedelta; default the worker's (300 s).
         max_crashes: worker processes that may die of a job before it is dead.
         retry: ``(failures, error) -> seconds``, or None to give up; default 2 s doubling, at most 10 min, ±20 %.
-        no_retry_on: exceptions that end the job at once.
+        no_retry_on: exception classes, one or several, that end the job at once.
         keep_result: how long the finished job stays, seconds or timedelta; 0 keeps no result; default 1 h.
         priority: -10 to 10, higher first.
         queue: the queue of its jobs, whichever queue handle enqueues them.
@@ -267,28 +264,11 @@ def task_decorator(
     timeout: Seconds | None = None,
     keep_result: Seconds | None = None,
     retry: RetryDelay | None = None,
-    no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    no_retry_on: NoRetryOn = (),
     **rest: Any,
 ) -> TaskDecorator:
     """The decorator that ``task(...)`` returns."""
     return TaskDecorator(name, aliases, make_policy(timeout, keep_result, retry, no_retry_on, **rest))
-
-
-def make_policy(
-    timeout: Seconds | None,
-    keep_result: Seconds | None,
-    retry: RetryDelay | None,
-    no_retry_on: type[BaseException] | tuple[type[BaseException], ...],
-    **rest: Any,
-) -> TaskPolicy:
-    """A policy from what users write: seconds become ms, one exception a tuple."""
-    policy = TaskPolicy(
-        timeout_ms=None if timeout is None else to_ms(timeout),
-        keep_result_ms=None if keep_result is None else to_ms(keep_result),
-        no_retry_on=no_retry_on if isinstance(no_retry_on, tuple) else (no_retry_on,),
-        **rest,
-    )
-    return policy if retry is None else replace(policy, retry=retry)
 
 
 def default_name(fn: Callable[..., object]) -> str:
@@ -300,26 +280,6 @@ def default_name(fn: Callable[..., object]) -> str:
         file = getattr(main, "__file__", None)
         module = spec.name if spec is not None else Path(file).stem if file else module
     return f"{module}:{getattr(fn, '__qualname__', type(fn).__name__)}"
-
-
-def check_policy(name: str, policy: TaskPolicy) -> None:
-    """Refuse what cannot be, at the definition.
-
-    Raises:
-        InvalidTask: names the option, its value and its range.
-    """
-    rules: tuple[tuple[str, object, bool, str], ...] = (
-        ("max_tries", policy.max_tries, 1 <= policy.max_tries <= 1000, "between 1 and 1000"),
-        ("max_crashes", policy.max_crashes, 1 <= policy.max_crashes <= 1000, "between 1 and 1000"),
-        ("timeout", policy.timeout_ms, policy.timeout_ms is None or policy.timeout_ms > 0, "more than 0 seconds"),
-        ("keep_result", policy.keep_result_ms, (policy.keep_result_ms or 0) >= 0, "0 seconds or more"),
-        ("priority", policy.priority, policy.priority in PRIORITIES, "between -10 and 10"),
-        ("queue", policy.queue, policy.queue is None or bool(_ID.fullmatch(policy.queue)), "a queue name"),
-        ("run_in", policy.run_in, policy.run_in in ("worker", "process"), "'worker' or 'process'"),
-    )
-    for option, value, fine, allowed in rules:
-        if not fine:
-            raise InvalidTask(name, f"its option {option}={value!r} is out of range", f"It must be {allowed}.")
 
 
 def _check_function(name: str, fn: object) -> None:
@@ -350,3 +310,10 @@ def _injected_by_annotation(name: str, fn: Callable[..., object]) -> dict[str, s
             why = f"parameter {parameter.name!r} is INJECTED, but nothing says by what"
             raise InvalidTask(name, why, "Annotate it with JobContext, Progress or Queue.")
     return found
+
+
+def _check_injected(task: Task[..., Any]) -> None:
+    for parameter, what in task.injected.items():
+        if what == "queue" and not task.is_async:
+            why = f"it is a def, which runs in a thread, where the Queue of parameter {parameter!r} cannot be awaited"
+            raise InvalidTask(task.name, why, "Annotate it with SyncQueue, or make the task an async def.")

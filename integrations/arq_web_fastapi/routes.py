@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 
 from arq_web.errors import InvalidRoute, PayloadTooLarge, StoreFull, StoreUnavailable
 from arq_web.http import answers
+from arq_web.options import NoRetryOn, TaskPolicy, exception_classes, make_policy
 from arq_web.retry import RetryDelay, Seconds
-from arq_web.task import AsyncTask, SyncTask, Task, TaskPolicy, default_name, make_policy
+from arq_web.task import AsyncTask, SyncTask, Task, default_name
 from arq_web_fastapi.depends import hub_of, queue_of
 from arq_web_fastapi.sides import REQUEST_NAME, RESPONSE_NAME, plan_of
 
@@ -120,7 +121,7 @@ def background_job(
     timeout: Seconds | None = None,
     max_crashes: int = 3,
     retry: RetryDelay | None = None,
-    no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    no_retry_on: NoRetryOn = (),
     keep_result: Seconds | None = None,
     priority: int = 0,
     queue: str | None = None,
@@ -170,12 +171,12 @@ def _decorator(
     timeout: Seconds | None = None,
     keep_result: Seconds | None = None,
     retry: RetryDelay | None = None,
-    no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    no_retry_on: NoRetryOn = (),
     result_status: int = 200,
     **rest: Any,
 ) -> JobRouteDecorator:
-    never_again = no_retry_on if isinstance(no_retry_on, tuple) else (no_retry_on,)
-    policy = make_policy(timeout, keep_result, retry, (*never_again, HTTPException), max_tries=max_tries, **rest)
+    never_again = (*exception_classes(no_retry_on), HTTPException)
+    policy = make_policy(timeout, keep_result, retry, never_again, max_tries=max_tries, **rest)
     return JobRouteDecorator(name, aliases, policy, result_status)
 
 

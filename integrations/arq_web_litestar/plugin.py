@@ -92,7 +92,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         self.hub.resolver = self._resolver = LitestarResolver()
         self._jobs_path = jobs_path
         self._state = State()
-        self._life = AsyncExitStack()
+        self._lives: dict[asyncio.AbstractEventLoop, AsyncExitStack] = {}  # two test clients: two loops, one app
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Bring the app its state, dependencies, lifespan and status route.
@@ -154,11 +154,14 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
 
     @asynccontextmanager
     async def _lifespan(self, _: Litestar) -> AsyncIterator[None]:
-        async with self._life:
+        loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as life:
+            self._lives[loop] = life
+            life.callback(self._lives.pop, loop, None)
             yield
 
     async def _start(self) -> None:
-        await self._life.enter_async_context(self.hub.lifespan())
+        await self._lives[asyncio.get_running_loop()].enter_async_context(self.hub.lifespan())
 
 
 def _providers(hub: AppHub) -> dict[str, Provide]:

@@ -13,17 +13,9 @@ from litestar.handlers import BaseRouteHandler
 
 from arq_web.errors import InvalidRoute, PayloadTooLarge, StoreFull, StoreUnavailable
 from arq_web.http import answers
-from arq_web.options import NO_OPTIONS
+from arq_web.options import NO_OPTIONS, NoRetryOn, TaskPolicy, exception_classes, make_policy
 from arq_web.retry import RetryDelay, Seconds
-from arq_web.task import (
-    AsyncTask,
-    Call,
-    SyncTask,
-    Task,
-    TaskPolicy,
-    default_name,
-    make_policy,
-)
+from arq_web.task import AsyncTask, Call, SyncTask, Task, default_name
 from arq_web_litestar._compat import look_like
 from arq_web_litestar.depends import AppHub, hub_of
 from arq_web_litestar.sides import REQUEST, Plan
@@ -95,7 +87,7 @@ class BackgroundJobDecorator:
     """``@background_job(...)`` with its options; keeps the function's signature."""
 
     def __init__(self, name: str | None, aliases: Collection[str], policy: TaskPolicy, result_status: int) -> None:
-        self._name, self._aliases = name, tuple(aliases)
+        self._name, self._aliases = name, aliases
         self._policy, self._result_status = policy, result_status
 
     @overload
@@ -135,7 +127,7 @@ def background_job(
     timeout: Seconds | None = None,
     max_crashes: int = 3,
     retry: RetryDelay | None = None,
-    no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    no_retry_on: NoRetryOn = (),
     keep_result: Seconds | None = None,
     priority: int = 0,
     queue: str | None = None,
@@ -193,12 +185,12 @@ def _decorator(
     timeout: Seconds | None = None,
     keep_result: Seconds | None = None,
     retry: RetryDelay | None = None,
-    no_retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    no_retry_on: NoRetryOn = (),
     result_status: int = 200,
     max_tries: int = 1,
     **rest: Any,
 ) -> BackgroundJobDecorator:
-    given = no_retry_on if isinstance(no_retry_on, tuple) else (no_retry_on,)
     # An HTTPException is an answer, not an accident: the next try would give the same one.
-    policy = make_policy(timeout, keep_result, retry, (*given, HTTPException), max_tries=max_tries, **rest)
+    never_again = (*exception_classes(no_retry_on), HTTPException)
+    policy = make_policy(timeout, keep_result, retry, never_again, max_tries=max_tries, **rest)
     return BackgroundJobDecorator(name, aliases, policy, result_status)

@@ -14,7 +14,7 @@ from tests.support.journal import counts, read_journal
 from tests.support.waiting import wait_until
 
 TARGET = "tests.chaos.shop:hub"
-SHORT_LEASE = {"ARQ_WEB_LEASE_S": "2"}
+SHORT_LEASE = {"ARQ_WEB_LEASE_S": "2", "ARQ_WEB_COMMAND_DEADLINE_S": "1"}
 
 
 @pytest.mark.timeout(120)

@@ -17,9 +17,9 @@ from arq_web import Backoff, Config, JobState, errors
 from arq_web.config import ENV_PREFIX
 from arq_web.errors import InvalidConfig
 from arq_web.events import Event, all_events
+from arq_web.options import TaskPolicy
 from arq_web.store import scripts
 from arq_web.store.scripts import Verb
-from arq_web.task import TaskPolicy
 from tests.docs.pages import ROOT, code, headings, read, section, table
 
 OUT_OF_RANGE: dict[type, object] = {str: "?!", int: -1, float: -1.0}

@@ -49,6 +49,14 @@ def test_a_value_outside_its_range_names_field_value_and_variable(field: str, va
     assert f"ARQ_WEB_{field.upper()}" in str(refused.value)
 
 
+def test_a_deadline_that_a_lease_cannot_wait_for_is_refused() -> None:
+    """One slow renewal, sent twice, would lose every lease of the worker."""
+    with pytest.raises(InvalidConfig, match=r"command_deadline_s=5\.0 .*ARQ_WEB_COMMAND_DEADLINE_S.*half of lease_s"):
+        Config(command_deadline_s=5.0)
+
+    assert Config(command_deadline_s=5.0, lease_s=10.0).command_deadline_s == 5
+
+
 def test_every_field_has_a_range_that_is_tested_above() -> None:
     """A new field needs its line in the table."""
     assert {field.name for field in dataclasses.fields(Config)} == OUT_OF_RANGE.keys()

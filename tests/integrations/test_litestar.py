@@ -23,6 +23,7 @@ from litestar.datastructures import State, UploadFile
 from litestar.datastructures.state import ImmutableState
 from litestar.di import Dependency, NamedDependency, Provide
 from litestar.dto import DataclassDTO, DTOConfig
+from litestar.events import BaseEventEmitterBackend
 from litestar.exceptions import HTTPException, NotAuthorizedException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
@@ -769,6 +770,27 @@ class TestLife:
             note("running")
 
         assert seen == [("open", False), ("start", False), ("running", True), ("closed", False), ("stop", False)]
+
+    async def test_an_app_may_live_twice_at_the_same_time(self, redis_url: str, config: Config) -> None:
+        """Two test clients: the end of one is not the other's, and both end their workers."""
+
+        class NoEvents(BaseEventEmitterBackend):  # Litestar's own cannot begin twice
+            def emit(self, event_id: str, *args: Any, **kwargs: Any) -> None: ...
+
+            async def __aexit__(self, *error: object) -> None: ...
+
+        plugin = ArqWeb(url=redis_url, config=replace(config, embedded="always"))
+        app = Litestar(plugins=[plugin], event_emitter_backend=NoEvents)
+        async with started(app):
+            outer = plugin.hub.embedded
+            async with started(app):
+                assert plugin.hub.embedded is not outer
+            assert plugin.hub.embedded is outer
+            assert outer is not None
+            assert outer.is_running
+
+        assert plugin.hub.embedded is None
+        assert not outer.is_running
 
     async def test_the_extra_of_an_http_exception_is_kept_if_it_is_json(self, make_site: MakeSite) -> None:
         @post("/refuse", status_code=202)

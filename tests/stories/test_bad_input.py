@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import redis as redis_sync
 
-from arq_web import Config, Hub, Queue, cron, task
+from arq_web import INJECTED, Config, Hub, Queue, Retry, Snooze, SyncQueue, cron, schedule, task
 from arq_web.errors import (
     DuplicateTask,
     InvalidArguments,
@@ -48,6 +51,9 @@ async def store(thing) -> None:  # type: ignore[no-untyped-def]
 @task
 async def unregistered() -> None:
     """No app knows it."""
+
+
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
 
 
 @pytest.fixture
@@ -107,6 +113,9 @@ def test_an_id_that_cannot_be_one(bad: str) -> None:
         ({"timeout": 0}, "between 0.001 seconds"),
         ({"expires": "soon"}, "seconds or a timedelta"),
         ({"on_finished": "again"}, "'return' or 'replace'"),
+        ({"max_tries": "3"}, "between 1 and 1000"),
+        ({"delay": 60, "expires": 30}, "options(expires=30) is not valid: it must be later than delay= or at="),
+        ({"at": TOMORROW, "expires": TOMORROW - timedelta(hours=1)}, "the job could never start"),
         ({"keep_result": float("inf")}, "a finite number of seconds"),
     ],
 )
@@ -157,6 +166,101 @@ def test_what_is_no_task() -> None:
         task(generator)
     with pytest.raises(InvalidTask, match=r"option max_tries=0 is out of range\. It must be between 1 and 1000"):
         task(max_tries=0)(plain)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"retry": 5}, "its option retry=5 is out of range. It must be a function (failures, error) -> seconds"),
+        ({"timeout": float("inf")}, "its option timeout=inf is out of range. It must be a finite number of seconds"),
+        ({"timeout": "30"}, "its option timeout='30' is out of range. It must be seconds or a timedelta"),
+        ({"max_tries": None}, "its option max_tries=None is out of range. It must be between 1 and 1000"),
+        ({"max_tires": 5}, "there is no option 'max_tires'. Did you mean 'max_tries'? There are name, aliases"),
+        ({"no_retry_on": [ValueError, "KeyError"]}, "It must be an exception class, or several in a tuple"),
+        ({"no_retry_on": "ValueError"}, "It must be an exception class, or several in a tuple"),
+        ({"queue": 5}, "It must be a queue name"),
+        ({"aliases": "old"}, "its option aliases='old' is one word, not several. Write aliases=['old']."),
+    ],
+)
+def test_a_policy_that_cannot_be(options: dict[str, Any], said: str) -> None:
+    """Refused at the definition, by name and range: not with the first failure, and not by Python's own words."""
+
+    async def work() -> None: ...
+
+    with pytest.raises(InvalidTask, match=re.escape(said)):
+        task(**options)(work)
+
+
+def test_exceptions_not_to_retry_may_come_in_a_list() -> None:
+    """Nobody remembers that isinstance wants a tuple."""
+
+    @task(no_retry_on=[ValueError, KeyError])
+    async def work() -> None: ...
+
+    assert work.policy.no_retry_on == (ValueError, KeyError)
+
+
+@pytest.mark.parametrize("delay", [float("inf"), float("nan"), "soon", 1e300])
+def test_a_delay_that_means_nothing(delay: Any) -> None:
+    """Where it is raised: the attempt's traceback then shows the line that is wrong."""
+    for word in (Retry, Snooze):
+        with pytest.raises(ValueError, match=r"delay=.* is not a delay: give seconds or a timedelta"):
+            word("later", delay=delay)
+
+
+def test_a_def_cannot_await_a_queue() -> None:
+    """Its enqueue would make a coroutine that nobody runs: the job would succeed, and enqueue nothing."""
+
+    def work(queue: Queue = INJECTED) -> None: ...
+
+    def fine(queue: SyncQueue = INJECTED) -> None: ...
+
+    with pytest.raises(InvalidTask, match=r"the Queue of parameter 'queue' cannot be awaited\. Annotate it with SyncQ"):
+        task(work)
+    task(fine)
+
+
+def test_one_word_where_several_are_meant() -> None:
+    """A str is a collection of letters: 'emails' would become six queues."""
+    with pytest.raises(InvalidConfig, match=r"queues='emails' is not valid: .*queues=\['emails'\]"):
+        Hub(queues="emails")
+    with pytest.raises(InvalidConfig, match=r"tasks='shop\.tasks' is not valid: .*tasks=\[\.\.\.\]"):
+        Hub(tasks="shop.tasks")
+    with pytest.raises(InvalidConfig, match=r"tasks=<Task .*:send> is not valid"):
+        Hub(tasks=send)  # type: ignore[arg-type]
+
+
+async def test_a_module_that_was_imported_twice(redis_url: str, namespace: str, tmp_path: Path) -> None:
+    """A script imports itself by name, or is run by path: two functions of one name, of which an app knows one."""
+    (tmp_path / "twice.py").write_text("from arq_web import task\n\n@task(name='twice:run')\nasync def run(): ...\n")
+    first, second = (_loaded(tmp_path / "twice.py") for _ in range(2))
+
+    async with queue_of(make_hub(redis_url, namespace, first.run)) as queue:
+        with pytest.raises(UnknownTask, match=r"This 'twice:run' is not the task .*twice\.py:\d+.*imported twice"):
+            await queue.enqueue(second.run)
+    with pytest.raises(DuplicateTask, match=r"twice\.py:\d+ made 'twice:run' twice: its module was imported twice"):
+        Hub(tasks=[first.run, second.run])
+
+
+def test_a_schedule_whose_call_cannot_be() -> None:
+    """At start, and not at each tick in the worker's log."""
+    with pytest.raises(InvalidArguments, match="argument 'user_id'"):
+        schedule(send.call("x"), cron("@daily"))  # type: ignore[arg-type]
+    with pytest.raises(InvalidArguments, match="missing a required argument: 'user_id'"):
+        schedule(send, cron("@daily"))  # type: ignore[arg-type]
+    with pytest.raises(NotSerializable, match="Argument 'thing'"):
+        schedule(store.call(socket.socket), cron("@daily"))
+
+
+def test_a_sync_queue_without_its_loop(redis_url: str, namespace: str) -> None:
+    """The loop was stopped, but not closed: nobody would ever answer."""
+    loop = asyncio.new_event_loop()
+    queue = SyncQueue(make_hub(redis_url, namespace, send).queue(), loop)
+    try:
+        with pytest.raises(RuntimeError, match="the event loop that does its work does not run"):
+            queue.enqueue(send, 1)
+    finally:
+        loop.close()
 
 
 @pytest.mark.parametrize("expression", ["* * *", "61 * * * *", "0 0 31 2 *", "@dayly"])
@@ -215,3 +319,12 @@ def test_a_setting_outside_its_range() -> None:
         Config.from_env({"ARQ_WEB_CONCURRENCY": "0"})
     with pytest.raises(InvalidConfig, match=r"'many'.*a whole number"):
         Config.from_env({"ARQ_WEB_CONCURRENCY": "many"})
+
+
+def _loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

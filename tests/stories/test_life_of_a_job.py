@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from arq_web import (
     INJECTED,
     Backoff,
+    Config,
     DoNotRetry,
     Hub,
     Job,
@@ -29,12 +31,13 @@ from arq_web import (
     Snooze,
     task,
 )
-from arq_web.errors import ResultNotKept
+from arq_web.errors import JobIdConflict, ResultNotKept
 from tests.support.waiting import wait_until
 from tests.support.working import make_hub, queue_of, working
 
 SOON = Backoff(base_s=0.01, cap_s=0.02)
 ran: list[tuple[str, object]] = []
+gates: dict[str, threading.Event] = {}
 
 
 @task
@@ -114,10 +117,29 @@ async def says(what: int) -> None:
 
 
 @task
+async def measure(text: str) -> int:
+    """Take something large."""
+    return len(text)
+
+
+@task
 async def reports(progress: Progress = INJECTED) -> None:
     """Tell how far it is, then wait."""
     await progress(0.4, "resizing")
     await asyncio.Event().wait()
+
+
+@task
+def reports_from_a_thread(gate: str, progress: Progress = INJECTED) -> None:
+    """Tell how far it is, and wait."""
+    progress.report(0.4, "resizing")
+    gates[gate].wait(10)
+
+
+@task(max_tries=1)
+def awaits_nothing(progress: Progress = INJECTED) -> None:
+    """Do as an async task does, without its await."""
+    progress(0.4)  # type: ignore[unused-coroutine]
 
 
 @task
@@ -131,7 +153,8 @@ async def hub(redis_url: str, namespace: str) -> Hub:
     """An app with the tasks above."""
     tasks = (add, add_in_a_thread, fails_twice, always_fails, fails_for_good, asks_to_retry, snoozes, too_slow, waits)
     ran.clear()
-    return make_hub(redis_url, namespace, *tasks, exits, says, reports, enqueues_another)
+    threads = (reports_from_a_thread, awaits_nothing)
+    return make_hub(redis_url, namespace, *tasks, *threads, exits, says, reports, enqueues_another)
 
 
 @pytest.fixture
@@ -267,6 +290,26 @@ async def test_a_unique_key_lets_one_job_live(hub: Hub, queue: Queue) -> None:
     await third.cancel()
 
 
+async def test_a_unique_key_may_be_held_by_another_task(hub: Hub, queue: Queue) -> None:
+    """The handle leads to that job, and its result is read as that task's, not as the one that was asked for."""
+    holder = await queue.enqueue(add.options(unique="nightly"), 1)
+    same: Job[Any] = await queue.enqueue(add_in_a_thread.options(unique="nightly"), 1)
+
+    async with working(hub):
+        assert (same, same.created, same.task) == (holder, False, None)
+        assert await same.result(timeout=5) == 2
+
+
+async def test_a_client_without_the_app_meets_its_own_unique_job(hub: Hub, queue: Queue, redis_url: str) -> None:
+    """It has no registry to look a name up, but knows what it has enqueued."""
+    async with Queue.connect(redis_url, config=hub.config) as client, working(hub):
+        await client.enqueue(add.options(unique="nightly", delay=0.2), 1)
+        same = await client.enqueue(add.options(unique="nightly"), 5)
+
+        assert same.created is False
+        assert await same.result(timeout=5) == 2
+
+
 async def test_a_delayed_job_is_scheduled_and_runs_in_its_time(hub: Hub, queue: Queue) -> None:
     """By delay (server time) or at an aware datetime; never early."""
     job = await queue.enqueue(add.options(delay=0.2), 1)
@@ -326,6 +369,22 @@ async def test_progress_is_seen_while_the_job_runs(hub: Hub, queue: Queue) -> No
     assert (info.progress.fraction, info.progress.message) == (0.4, "resizing")
 
 
+async def test_a_def_task_reports_its_progress_from_its_thread(hub: Hub, queue: Queue) -> None:
+    """Nothing can be awaited there; and who forgets it is told, for otherwise nothing would ever be seen."""
+    gate = gates["reports"] = threading.Event()
+    async with working(hub):
+        job = await queue.enqueue(reports_from_a_thread, "reports")
+        await wait_until(lambda: _has_progress(job.info), description="progress is stored")
+        info = await job.info()
+        gate.set()
+        await job.result(timeout=5)
+        with pytest.raises(JobFailed, match=r"runs in a thread.*Call progress\.report"):
+            await (await queue.enqueue(awaits_nothing)).result(timeout=5)
+
+    assert info.progress is not None
+    assert (info.progress.fraction, info.progress.message) == (0.4, "resizing")
+
+
 async def test_a_task_may_enqueue_another(hub: Hub, queue: Queue) -> None:
     """It asks for the queue by annotation."""
     async with working(hub):
@@ -357,6 +416,27 @@ async def test_many_calls_travel_together(hub: Hub, queue: Queue) -> None:
         results = await asyncio.gather(*(job.result(timeout=20) for job in jobs))
 
     assert results == list(range(1500))
+
+
+async def test_large_calls_travel_in_several_scripts(redis_url: str, namespace: str) -> None:
+    """4 MiB each: more would not pass a slow link within the deadline. What went before a refused one is enqueued."""
+    config = Config(namespace=namespace, max_payload_bytes=4 << 20)
+    async with queue_of(make_hub(redis_url, namespace, measure, add, config=config)) as queue:
+        taken = await queue.enqueue(add.options(id="taken"), 1)
+        large = "x" * (3 << 20)
+        calls = [measure.options(id=each).call(large) for each in ("one", "taken")]
+        with pytest.raises(JobIdConflict):
+            await queue.enqueue_many(calls)
+        with pytest.raises(JobIdConflict):
+            await queue.enqueue_many([measure.options(id=each).call("small") for each in ("two", "taken")])
+
+        assert await queue.job("one").cancel() == "cancelled"
+        with pytest.raises(JobNotFound):
+            await queue.job("two").info()
+        jobs = await queue.enqueue_many([measure.options(id=each).call(large) for each in "abc"])
+        assert [job.id for job in jobs] == ["a", "b", "c"]
+        for job in (taken, *jobs):
+            await job.cancel()
 
 
 async def _has_progress(look: Callable[[], Awaitable[JobInfo]]) -> bool:

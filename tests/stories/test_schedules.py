@@ -10,6 +10,7 @@ import pytest
 
 from arq_web import INJECTED, Hub, JobContext, Queue, every, schedule, task
 from arq_web.errors import InvalidSchedule
+from arq_web.worker import maintenance
 from tests.support.waiting import wait_until
 from tests.support.working import make_hub, queue_of, working
 
@@ -72,6 +73,46 @@ async def test_an_overlapping_tick_can_be_skipped(redis_url: str, namespace: str
         await queue.job(ticks[0]).cancel()
 
         assert len(ticks) == 1
+
+
+async def test_a_deployment_that_was_taken_back_costs_no_run(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new version declared its own spec and went; the old one meets it at its tick, says so, and runs it late."""
+    monkeypatch.setattr(maintenance, "LOOK_AGAIN_S", 0.1)
+    hub = make_hub(redis_url, namespace, schedules=[schedule(tick, every(1), name="shared", misfire="all")])
+    async with queue_of(hub) as queue, working(hub):
+        await wait_until(lambda: len(ticks) >= 1, timeout_s=5, description="a tick of the old version")
+
+        await queue.store.declare("shared", "the-new-version", await queue.store.server_now_ms() - 3_600_000)
+        before = len(ticks)
+        await wait_until(lambda: len(ticks) >= before + 3, timeout_s=8, description="three more ticks")
+
+    at = sorted(int(each.rpartition(":")[2]) for each in ticks)
+    assert {later - earlier for earlier, later in pairwise(at)} == {1000}
+    assert "another version of the app has declared it" in caplog.text
+
+
+async def test_what_another_version_has_run_is_not_run_again(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fired while we waited: the ticks until then were its own, and we go on with the next one."""
+    monkeypatch.setattr(maintenance, "LOOK_AGAIN_S", 0.1)
+    hub = make_hub(redis_url, namespace, schedules=[schedule(tick, every(1), name="shared", misfire="all")])
+    async with queue_of(hub) as queue, working(hub):
+        await wait_until(lambda: len(ticks) >= 1, timeout_s=5, description="a tick of the old version")
+        theirs_ms = await queue.store.server_now_ms() + 1500
+        await queue.store.declare("shared", "the-new-version", theirs_ms)
+        ours = len(ticks)
+
+        async def fired() -> bool:
+            reply = await queue.store.fire("shared", "the-new-version", theirs_ms, theirs_ms + 300, None)
+            return reply.outcome == "fired"
+
+        await wait_until(fired, timeout_s=5, description="the new version fires")
+        await wait_until(lambda: len(ticks) > ours, timeout_s=5, description="the old version goes on")
+
+    assert int(ticks[ours].rpartition(":")[2]) > theirs_ms
 
 
 async def test_a_schedule_of_an_impossible_name_is_refused_where_it_is_written() -> None:

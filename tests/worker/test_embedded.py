@@ -91,3 +91,22 @@ async def test_an_app_whose_queues_nobody_serves_says_so_at_start(
     hub = embedded_hub(redis_url, namespace, "never")
     async with hub.lifespan():
         await wait_until(lambda: "queue.unattended" in caplog.text, description="the log says so")
+
+
+async def test_an_app_that_lives_twice_ends_both_of_its_workers(redis_url: str, namespace: str) -> None:
+    """Two test clients of one app: the first to begin must not leave a worker that runs for ever."""
+    hub = embedded_hub(redis_url, namespace, "always")
+    before = asyncio.all_tasks()
+    async with hub.lifespan():
+        outer = hub.embedded
+        async with hub.lifespan():
+            inner = hub.embedded
+        assert hub.embedded is outer
+        assert await (await hub.queue().enqueue(add, 1, 2)).result(timeout=5) == 3
+
+    assert outer is not None
+    assert inner is not None
+    assert inner is not outer
+    assert hub.embedded is None
+    assert (outer.is_running, inner.is_running) == (False, False)
+    assert not {each.get_name() for each in asyncio.all_tasks() - before}
