@@ -143,6 +143,8 @@ class BlockingConnection:
 
     def on_replies(self, replies: Sequence[Reply | ErrorReply]) -> None:
         """Take the pop's reply."""
+        if not replies:
+            return  # a part of it
         answer = self._answer
         if answer is None or answer.done() or len(replies) != 1:
             self.on_lost("it sent a reply that nobody asked for")

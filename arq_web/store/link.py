@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import socket
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeAlias, cast
 
@@ -28,7 +29,7 @@ class Receiver(Protocol):
     """Who uses a link. Nothing is called any more once the link was closed from this side."""
 
     def on_replies(self, replies: Sequence[Reply | ErrorReply]) -> None:
-        """Take what has arrived, in order."""
+        """Take what has arrived, in order; nothing, when it is a part of a long reply."""
 
     def on_writable(self) -> None:
         """Go on: a link that was paused takes bytes again."""
@@ -45,6 +46,10 @@ class Link(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send ``data``, one or many packed commands, without waiting."""
+
+    def sent_bytes(self) -> int:
+        """How much of what was written has left this process so far."""
+        ...
 
     def abort(self) -> None:
         """Close at once; what was not sent is dropped. Safe to repeat."""
@@ -83,12 +88,19 @@ class SocketLink(asyncio.Protocol):
         # Since Python 3.12 a writer closes its transport when it is collected: keep it as long as the link.
         self._writer = writer
         self._transport: asyncio.WriteTransport = writer.transport
+        self._written_bytes = 0
         self._closed = asyncio.get_running_loop().create_future()
+        _show_progress(self._transport)
         self._transport.set_protocol(self)
 
     def write(self, data: bytes) -> None:
         """Send ``data``."""
+        self._written_bytes += len(data)
         self._transport.write(data)
+
+    def sent_bytes(self) -> int:
+        """How much has left this process."""
+        return self._written_bytes - self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Close at once."""
@@ -142,13 +154,14 @@ class SocketLink(asyncio.Protocol):
 
 
 class StreamLink:
-    """A link over redis-py's public methods: one task writes, one reads."""
+    """A link over redis-py's public methods: one task writes, one reads. It cannot tell that a part of a reply came."""
 
     def __init__(self, connection: AbstractConnection, receiver: Receiver) -> None:
         self.is_paused = False
         self._connection = connection
         self._receiver: Receiver | None = receiver
         self._unsent = bytearray()
+        self._sent_bytes = 0
         self._has_unsent = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._closed = loop.create_future()
@@ -160,6 +173,10 @@ class StreamLink:
         self._unsent += data
         self.is_paused = len(self._unsent) > _HIGH_WATER_BYTES
         self._has_unsent.set()
+
+    def sent_bytes(self) -> int:
+        """How much has left this process."""
+        return self._sent_bytes
 
     def abort(self) -> None:
         """Close at once."""
@@ -184,7 +201,10 @@ class StreamLink:
                 await self._has_unsent.wait()
                 self._has_unsent.clear()
                 data, self._unsent = bytes(self._unsent), bytearray()
-                await self._connection.send_packed_command(data, check_health=False)
+                for start in range(0, len(data), _HIGH_WATER_BYTES):
+                    part = data[start : start + _HIGH_WATER_BYTES]
+                    await self._connection.send_packed_command(part, check_health=False)
+                    self._sent_bytes += len(part)
                 if self.is_paused and not self._unsent:
                     self.is_paused = False
                     if self._receiver is not None:
@@ -220,6 +240,7 @@ class StreamLink:
 
 
 _HIGH_WATER_BYTES: Final = 65_536
+_LEFT_IN_KERNEL_BYTES: Final = 131_072
 
 # redis-py cuts the code word off an error reply and makes a class of it: put it back.
 _CODES: Final = {
@@ -249,6 +270,17 @@ def _take_writer(connection: Any) -> asyncio.StreamWriter | None:
         return None
     connection._writer = connection._reader = None  # noqa: SLF001  see above
     return writer
+
+
+def _show_progress(transport: asyncio.WriteTransport) -> None:
+    """Let the kernel take little more than it can send.
+
+    It would take megabytes at once, and hide for seconds whether a slow line moves at all.
+    """
+    sock, option = transport.get_extra_info("socket"), getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if sock is not None and option is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, _LEFT_IN_KERNEL_BYTES)
 
 
 def _close_without_loop(transport: asyncio.WriteTransport) -> None:

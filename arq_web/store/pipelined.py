@@ -2,7 +2,8 @@
 
 All commands of one loop tick leave in one write; the replies come back in the same order. When the connection is
 lost, or the oldest command got no reply in time, it is closed, and what is outstanding is sent once again on a new
-one. That is safe because every script here is idempotent.
+one. That is safe because every script here is idempotent. A line that is slow but moves, in either direction, is given
+time: what was cut in the middle would only be cut again.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class Connection:
 
     Args:
         target: which Redis.
-        deadline_s: how long a command may wait for its reply before it is sent once again on a new connection,
-            and how long opening one may take. A caller waits three times that at most.
+        deadline_s: how long a command may wait for its reply, without a byte that moves, before it is sent once again
+            on a new connection, and how long opening one may take. A caller whose Redis is silent waits three times
+            that at most.
         key_hint: in a cluster, a key of the node to connect to.
     """
 
@@ -53,6 +55,8 @@ class Connection:
         self._unsent: list[_Command] = []
         self._unsent_bytes = 0
         self._in_flight: deque[_Command] = deque()
+        self._sent_bytes = 0
+        self._moved_at = 0.0
         self._is_flush_due = False
         self._is_closed = False
         self._has_room = asyncio.Event()
@@ -160,6 +164,7 @@ class Connection:
         self._in_flight.extend(batch)
         if batch:
             link.write(batch[0].packed if len(batch) == 1 else b"".join([command.packed for command in batch]))
+            self._sent_bytes = link.sent_bytes()
             self._watch.until(due_at)
         if not link.is_paused:
             self._has_room.set()
@@ -196,6 +201,7 @@ class Connection:
 
     def on_replies(self, replies: Sequence[Reply | ErrorReply]) -> None:
         """Answer the oldest commands."""
+        self._moved_at = self._loop.time()
         in_flight = self._in_flight
         for reply in replies:
             if not in_flight:
@@ -247,17 +253,20 @@ class Connection:
     # -- giving up ------------------------------------------------------------------------
 
     def _check_deadlines(self, late_s: float) -> None:
-        now = self._loop.time()
-        waiting = self._in_flight if self._link is not None else self._unsent
+        now, link = self._loop.time(), self._link
+        waiting = self._in_flight if link is not None else self._unsent
         if not waiting:
             return
-        due_at = min(command.due_at for command in waiting) if self._link is None else waiting[0].due_at
+        if link is None:
+            due_at = min(command.due_at for command in waiting)
+        else:
+            due_at = max(waiting[0].due_at, self._when_moved(link, now) + self._deadline_s)
         if due_at > now:
             self._watch.until(due_at)
         elif late_s > _LATE_S and not self._watch.is_extended:
             # The loop stood still, not Redis: the replies may be there, unread.
             self._watch.until(now + min(late_s, self._deadline_s), is_extended=True)
-        elif self._link is not None:
+        elif link is not None:
             self.on_lost(f"no reply within {self._deadline_s:g} s")
         else:
             overdue = [command for command in self._unsent if command.due_at <= now]
@@ -265,6 +274,13 @@ class Connection:
             self._fail(overdue, StoreUnavailable, self._why_not_open)
             if self._unsent:
                 self._watch.until(min(command.due_at for command in self._unsent))
+
+    def _when_moved(self, link: Link, now: float) -> float:
+        """When the line was last known to move: bytes came, or there are fewer to send than at the last look."""
+        sent_bytes = link.sent_bytes()
+        if sent_bytes != self._sent_bytes:
+            self._sent_bytes, self._moved_at = sent_bytes, now
+        return self._moved_at
 
     def _fail_unsent(self, error: Callable[[str, str], StoreError], why: str) -> None:
         unsent, self._unsent = self._unsent, []

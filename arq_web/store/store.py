@@ -2,179 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import Enum, IntEnum
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
 
 from arq_web.errors import JobIdConflict, StoreCorrupt
 from arq_web.job import JobInfo
 from arq_web.store import scripts
 from arq_web.store.connection import Connections, Reply
 from arq_web.store.keys import base_key
+from arq_web.store.messages import (
+    ClaimReply,
+    Enqueued,
+    EnqueueReply,
+    FireReply,
+    Held,
+    NewJob,
+    Reclaimed,
+    ReclaimReply,
+    Renewed,
+    Settled,
+    Settlement,
+    SettleOutcome,
+    WorkerKind,
+    WorkerSeen,
+)
 from arq_web.store.record import ClaimedJob, UnreadableRecord, payload_is_aside, read_claimed, read_info
 from arq_web.store.scripts import Argument, Verb
 
+__all__ = [
+    "WORKER_ALIVE_MS",
+    "ClaimReply",
+    "EnqueueReply",
+    "Enqueued",
+    "FireReply",
+    "Held",
+    "NewJob",
+    "ReclaimReply",
+    "Reclaimed",
+    "Renewed",
+    "SettleOutcome",
+    "Settled",
+    "Settlement",
+    "Store",
+    "WorkerKind",
+    "WorkerSeen",
+]
+
 WORKER_ALIVE_MS = 10_000
 """A worker that neither claimed nor renewed for so long counts as gone (for `check`, standby and warnings)."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """One job to create, as the enqueue script wants it.
-
-    ``due`` and ``expires`` are ``"0"`` (none), ``"d<ms>"`` (from now, server time) or ``"a<ms>"`` (at, epoch).
-    """
-
-    id: str
-    task: str
-    payload: bytes
-    nonce: str = "-"
-    priority: int = 0
-    due: str = "0"
-    expires: str = "0"
-    max_crashes: int = 3
-    keep_s: int = 3600
-    unique: str = "-"
-    replace: bool = False
-    extra: bytes = b""
-
-    def arguments(self) -> tuple[Argument, ...]:
-        """In the order of ``_create.lua``."""
-        return (
-            self.id,
-            self.nonce,
-            self.priority,
-            self.due,
-            self.expires,
-            self.max_crashes,
-            self.keep_s,
-            self.unique,
-            self.task,
-            "1" if self.replace else "0",
-            b" " + self.extra if self.extra else b"",
-            self.payload,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Enqueued:
-    """The answer for one job: its id (an existing job's, perhaps) and whether this request made it."""
-
-    id: str
-    created: bool
-
-
-@dataclass(frozen=True, slots=True)
-class EnqueueReply:
-    """The answer for all jobs of one enqueue. ``attended``: a worker of the queue was seen lately."""
-
-    jobs: list[Enqueued]
-    attended: bool
-
-
-class WorkerKind(Enum):
-    """How a worker presents itself; an embedded one may stand back for external ones."""
-
-    EXTERNAL = "x"
-    EMBEDDED = "e"
-    STANDBY = "s"
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimReply:
-    """What a claim brought, and what the claimer must know to wait well."""
-
-    jobs: list[ClaimedJob]
-    unreadable: list[tuple[bytes, bytes]]
-    """Id and record of what was claimed but cannot be read here; it is with the queue's rejects now."""
-    now_ms: int
-    next_due_ms: int
-    lease_count: int
-    ready_count: int
-    standby: bool
-
-
-class Settled(IntEnum):
-    """What became of one settle."""
-
-    LOST = 0
-    RECORDED = 1
-    ALREADY = 2
-    CANCELLED = 3
-
-
-SettleOutcome = Literal["complete", "retry", "snooze", "park", "bury", "cancel", "crash", "release"]
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How one attempt ends. ``ms``: how long to keep the record (complete), or to wait (retry, snooze, park)."""
-
-    job_id: str
-    attempt: int
-    token: str
-    outcome: SettleOutcome
-    ms: int = 0
-    note: bytes = b""
-
-
-class Renewed(IntEnum):
-    """What became of one lease."""
-
-    LOST = 0
-    KEPT = 1
-    CANCEL_REQUESTED = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """One attempt that a worker holds. ``is_lapsing``: known, but its lease must not be renewed any more."""
-
-    job_id: str
-    attempt: int
-    token: str
-    is_lapsing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reclaimed:
-    """One job that was taken from a silent worker. ``state`` is ``q`` (queued), ``d`` (dead) or ``x`` (cancelled)."""
-
-    id: str
-    state: str
-    crashes: int
-    worker: str
-    task: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReclaimReply:
-    """What a look for silent workers found. Times are server time, ms; 0 for none."""
-
-    now_ms: int
-    grace_until_ms: int
-    earliest_lease_ms: int
-    jobs: list[Reclaimed]
-
-
-@dataclass(frozen=True, slots=True)
-class FireReply:
-    """What became of one tick: fired, early, moved, foreign, absent, conflict."""
-
-    outcome: str
-    now_ms: int
-    tick_ms: int
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSeen:
-    """A worker that a queue has heard of lately."""
-
-    id: str
-    external: bool
-    expires_ms: int
 
 
 class Store:
@@ -191,26 +67,19 @@ class Store:
         self._keep_dead_ms = keep_dead_ms
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> EnqueueReply:
-        """Create all of ``jobs``, or none.
+        """Create all of ``jobs``, or none; more than 4 MiB of payloads go one such part after the other.
 
         Raises:
-            JobIdConflict: an id belongs to a job of another task.
+            JobIdConflict: an id belongs to a job of another task; nothing of its part was written.
             StoreFull: Redis has no memory left.
         """
-        if not jobs:
-            return EnqueueReply([], attended=True)
-        rest: list[Argument] = []
-        for job in jobs:
-            rest += job.arguments()
-        reply = await self._run_list(scripts.ENQUEUE, scripts.ENQUEUE.arguments(rest))
-        if _int(reply[1]) == 2:
-            tasks = {job.id: job.task for job in jobs}
-            job_id = _text(reply[3])
-            raise JobIdConflict(job_id, tasks[job_id], _text(reply[2]))
-        if _int(reply[1]) == 3:
-            raise self._corrupt(f"the record of job {_text(reply[3])!r} is not one of ours")
-        answers = [Enqueued(_text(reply[i + 1]), _int(reply[i]) == 1) for i in range(1, len(reply), 2)]
-        return EnqueueReply(answers, attended=_int(reply[0]) == 1)
+        answers: list[Enqueued] = []
+        attended = True
+        for part in _in_parts(jobs):
+            reply = await self._enqueue_part(part)
+            answers += [Enqueued(_text(reply[i + 1]), _int(reply[i]) == 1) for i in range(1, len(reply), 2)]
+            attended = _int(reply[0]) == 1
+        return EnqueueReply(answers, attended)
 
     async def claim(self, worker: str, kind: WorkerKind, token: str, limit: int, lease_ms: int) -> ClaimReply:
         """Take up to ``limit`` ready jobs. The same ``token`` again returns the same jobs."""
@@ -356,6 +225,19 @@ class Store:
         assert isinstance(reply, list)
         return _int(reply[0]) * 1000 + _int(reply[1]) // 1000
 
+    async def _enqueue_part(self, jobs: Sequence[NewJob]) -> list[Reply]:
+        rest: list[Argument] = []
+        for job in jobs:
+            rest += job.arguments()
+        reply = await self._run_list(scripts.ENQUEUE, scripts.ENQUEUE.arguments(rest))
+        if _int(reply[1]) == 2:
+            tasks = {job.id: job.task for job in jobs}
+            job_id = _text(reply[3])
+            raise JobIdConflict(job_id, tasks[job_id], _text(reply[2]))
+        if _int(reply[1]) == 3:
+            raise self._corrupt(f"the record of job {_text(reply[3])!r} is not one of ours")
+        return reply
+
     async def _reject(self, worker: str, token: str, unreadable: Sequence[tuple[bytes, bytes]]) -> None:
         """Put what was claimed under ``token`` but is not ours to the rejects: as a job it would come back for ever."""
         rest: list[Argument] = []
@@ -393,3 +275,19 @@ def _text(value: Reply) -> str:
 
 def _int(value: Reply) -> int:
     return int(value) if isinstance(value, (int, bytes)) else 0
+
+
+_MOST_BYTES: Final = 4_194_304
+"""Of payloads in one request: a slow line must bring it, and Redis serves nobody else while its script runs."""
+
+
+def _in_parts(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """Cut before a payload that would be too much; one that is too much by itself goes alone."""
+    first, size_bytes = 0, 0
+    for index, job in enumerate(jobs):
+        size_bytes += len(job.payload)
+        if size_bytes > _MOST_BYTES and index > first:
+            yield jobs[first:index]
+            first, size_bytes = index, len(job.payload)
+    if jobs:
+        yield jobs[first:]

@@ -19,7 +19,7 @@ class Subscriber:
     """Hands messages of channels to callbacks. Belongs to the loop in which it is made; opened at first use.
 
     What is published while the connection is lost is not said again: ``on_reconnect`` is called when all channels
-    are subscribed again, so that its owner can look for itself.
+    are subscribed again, or when it was closed, so that its owner can look for itself.
 
     Args:
         target: which Redis.
@@ -87,6 +87,8 @@ class Subscriber:
         if link is not None:
             link.abort()
             await link.wait_closed()
+        if self.on_reconnect is not None:
+            self.on_reconnect()  # nothing comes here any more: whoever waits must look, or subscribe, elsewhere
 
     def dispose(self) -> None:
         """Close the socket although the loop is closed already."""

@@ -223,3 +223,16 @@ async def _until_promised(store: Store, watcher: Watcher, *, subscribed: bool = 
         return bool(await command(store, "SISMEMBER", store.base + b"w:a", watcher.channel))
 
     await wait_until(is_promised, description="the job is watched")
+
+
+async def test_who_waits_when_the_connections_are_closed_waits_on_over_others(watcher: Watcher, store: Store) -> None:
+    """Not only at the next look, half a minute later: until then nothing would be heard."""
+    job = await enqueue_and_claim(store, "a")
+    task = await waiting(watcher, store, "a")
+
+    await store.connections.aclose()
+    await settle(store, job, "complete")
+
+    info = await asyncio.wait_for(task, 10)
+    assert info is not None
+    assert info.state is JobState.SUCCEEDED

@@ -49,10 +49,8 @@ local function create(a)
   local head = later and table.concat({ 's 0 0 0 0 -', now_ms, 0, a.due, '- -' }, ' ') or 'q'
   redis.call('SET', base .. 'j:' .. a.id, head .. '\n' .. spec_of(a) .. (a.aside and '' or a.payload))
   if a.aside then redis.call('SET', base .. 'p:' .. a.id, a.payload) end
-  if a.replace then
-    if not a.aside then redis.call('DEL', base .. 'p:' .. a.id) end
-    redis.call('ZREM', DEAD, a.id)
-  end
+  if a.replace and not a.aside then redis.call('DEL', base .. 'p:' .. a.id) end
+  redis.pcall('ZREM', DEAD, a.id) -- a dead job of this id may be gone by its time, and still be listed
   if a.unique ~= '-' then redis.call('SET', base .. 'u:' .. a.unique, a.id) end
   if later then return make_due(a.id, a.due) end
   make_ready(a.id, a)

@@ -2,6 +2,10 @@
 local MIN_KEEP_MS = 60000 -- no record goes within a minute of its end: a lost reply must find it
 local COUNTED = { c = 'complete', x = 'cancel', e = 'expired' } -- the dead: 'bury' or 'lost'
 
+local function free_unique(unique, id)
+  if unique ~= '-' and redis.pcall('GET', base .. 'u:' .. unique) == id then redis.call('DEL', base .. 'u:' .. unique) end
+end
+
 -- The one way to an end: the record gets its time to live, the unique key goes, whoever watches is told.
 local function finish(id, j, state, keep_ms, note)
   keep_ms = math.min(math.max(keep_ms, MIN_KEEP_MS), LATEST_MS)
@@ -9,17 +13,16 @@ local function finish(id, j, state, keep_ms, note)
   j.state, j.since, j.due, j.note, j.flags = state, now_ms, 0, note, flagged(j, 'n') and 'n' or '-'
   local raw = write(id, j, keep_ms)
   if j.aside then redis.call('PEXPIRE', base .. 'p:' .. id, keep_ms) end
-  if j.unique ~= '-' and redis.pcall('GET', base .. 'u:' .. j.unique) == id then
-    redis.call('DEL', base .. 'u:' .. j.unique)
-  end
+  free_unique(j.unique, id)
   if state == 'd' then
-    redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now_ms - keep_ms) -- their records are gone too
-    redis.call('ZADD', DEAD, now_ms, id)
-    redis.call('PEXPIRE', DEAD, keep_ms)
+    if type(redis.pcall('ZADD', DEAD, now_ms, id)) == 'number' then
+      redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now_ms - keep_ms) -- their records are gone too
+      redis.call('PEXPIRE', DEAD, keep_ms)
+    end
   end
   if watched then
     for _, channel in ipairs(redis.pcall('SMEMBERS', base .. 'w:' .. id)) do
-      redis.call('PUBLISH', channel, base .. '\n' .. id .. '\n' .. raw)
+      redis.pcall('PUBLISH', channel, base .. '\n' .. id .. '\n' .. raw)
     end
     redis.call('DEL', base .. 'w:' .. id)
   end
@@ -57,17 +60,21 @@ local function crash(id, j, keep_dead_ms)
 end
 
 -- What is not ours is kept for a week with its raw bytes, and counted; it never stops a worker.
-local function reject(id, reason, j)
-  local key = base .. 'j:' .. id
-  local raw = redis.pcall('GET', key)
+local function reject(id, reason)
+  local key, raw = base .. 'j:' .. id, redis.pcall('GET', base .. 'j:' .. id)
   if type(raw) == 'table' then raw = redis.pcall('DUMP', key) end
   if type(raw) ~= 'string' then raw = '' end
-  redis.call('DEL', key, base .. 'p:' .. id)
-  if j and j.unique ~= '-' and redis.pcall('GET', base .. 'u:' .. j.unique) == id then
-    redis.call('DEL', base .. 'u:' .. j.unique)
+  -- Its unique key goes too, when enough of it can be read; whatever says so is asked whether it is this job's.
+  for unique in string.gmatch(string.match(string.sub(raw, 1, 2048), '^[^\n]*\n[^\n]*') or '', ' u(%S+)') do
+    free_unique(unique, id)
   end
-  redis.call('LPUSH', REJECTS, table.concat({ now_ms, reason, #id, id .. raw }, '\n'))
-  redis.call('LTRIM', REJECTS, 0, 999)
-  redis.call('PEXPIRE', REJECTS, WEEK_MS)
+  if type(redis.pcall('LPUSH', REJECTS, table.concat({ now_ms, reason, #id, id .. raw }, '\n'))) == 'number' then
+    redis.call('LTRIM', REJECTS, 0, 999)
+    redis.call('PEXPIRE', REJECTS, WEEK_MS)
+    redis.call('DEL', key, base .. 'p:' .. id)
+  else -- that list is not ours: then it stays where it is for as long
+    redis.call('PEXPIRE', key, WEEK_MS)
+    redis.call('PEXPIRE', base .. 'p:' .. id, WEEK_MS)
+  end
   count('reject')
 end

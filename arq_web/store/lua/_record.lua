@@ -1,5 +1,5 @@
--- _record: how a job's record is read and written, and the places of a live job. Put before every script, so that one
--- place knows the layout. It is described in docs/reference/wire-format.md and read by store/record.py.
+-- _record: how a job's record is read and written. Put before every script, so that one place knows the layout.
+-- It is described in docs/reference/wire-format.md and read by store/record.py.
 local base = KEYS[1] -- "<namespace>:1:{<queue>}:", begins every key of the queue
 local READY, DUE, LEASES, WAKE = base .. 'ready', base .. 'due', base .. 'leases', base .. 'wake'
 local WORKERS, DEAD, REJECTS = base .. 'workers', base .. 'dead', base .. 'rejects'
@@ -8,6 +8,7 @@ local LATEST_MS = 99999999999999 -- Lua prints 14 digits; the year 5138 will do
 local TERMINAL = { c = true, d = true, x = true, e = true }
 local NUMBER = { p = 'priority', e = 'expires', c = 'max_crashes', k = 'keep_s' } -- options of the second line,
 local WORD = { n = 'nonce', u = 'unique', a = 'aside' } --                         by their letter
+local CLAIM_KEPT_MS = 60000 -- longer than its lease a worker's last claim is known: a late copy of an older one must find it
 local DEFAULT_MAX_CRASHES, DEFAULT_KEEP_S = 3, 3600
 
 local time = redis.call('TIME') -- the only clock: hosts may disagree
@@ -15,11 +16,12 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_us = (time[1] - 1735689600) * 1000000 + time[2] -- since 2025, to leave room for priorities in a double
 
 -- Whatever passes here must never raise later: a script that stops half-way has written half.
+local MOST_DIGITS = 14
 local function read(raw)
   if not raw then return nil end
   local state, changes, spec_at, created, task, options, body_at =
     string.match(raw, '^([sqrtcdxe])([^\n]*)\n()(%d+) (%S+)([^\n]*)\n()')
-  if not state then return nil end
+  if not state or #created > MOST_DIGITS then return nil end
   local j = {
     raw = raw, state = state, attempt = 0, failures = 0, crashes = 0, token = '-', since = created, started = 0, due = 0,
     flags = '-', worker = '-', created = tonumber(created), task = task, nonce = '-', priority = 0, expires = 0,
@@ -32,7 +34,7 @@ local function read(raw)
     for letter, value in string.gmatch(words or options, ' (%l)(%S+)') do
       if WORD[letter] then j[WORD[letter]] = value end
       if NUMBER[letter] then
-        if not string.find(value, '^%-?%d+$') then return nil end
+        if not string.find(value, '^%-?%d+$') or #value > MOST_DIGITS then return nil end
         j[NUMBER[letter]] = tonumber(value)
       end
     end
@@ -79,6 +81,9 @@ local function read_many(ids)
   return jobs
 end
 
+-- nil when it is gone.
+local function payload_of(id, j) return not j.aside and '' or redis.call('MGET', base .. 'p:' .. id)[1] end
+
 -- 'c' its cancellation was asked for, 'w' somebody watches it, 'n' its result was not kept.
 local function flagged(j, flag) return string.find(j.flags, flag, 1, true) ~= nil end
 local function set_flag(j, flag)
@@ -90,34 +95,4 @@ local function holder_of(unique)
   local id = unique ~= '-' and redis.call('MGET', base .. 'u:' .. unique)[1]
   local j = id and read_many({ id })[1]
   return j and not TERMINAL[j.state] and id
-end
-
-local woken = false
-local function wake()
-  if not woken and redis.call('LLEN', WAKE) == 0 then
-    redis.call('RPUSH', WAKE, '1')
-    redis.call('PEXPIRE', WAKE, 60000)
-  end
-  woken = true
-end
-
--- Position among the ready jobs: priority first, then the time given. Without one: behind all others.
-local lined_up = 0
-local function make_ready(id, j, position_us)
-  lined_up = lined_up + 1 -- jobs of one script keep their order
-  redis.call('ZADD', READY, string.format('%.0f', (position_us or now_us + lined_up) - j.priority * 8e14), id)
-end
-local function make_due(id, due_ms)
-  redis.call('ZADD', DUE, due_ms, id)
-  if redis.call('ZRANGE', DUE, 0, 0)[1] == id then wake() end
-end
-
--- What happened, per minute, for three hours. pcall: numbers are not worth a failure.
-local tally = {}
-local function count(what) tally[what] = (tally[what] or 0) + 1 end
-local function save_counts()
-  for what, n in pairs(tally) do
-    local minute = base .. 'm:' .. math.floor(now_ms / 60000)
-    if redis.pcall('HINCRBY', minute, what, n) == n then redis.call('PEXPIRE', minute, 10800000) end
-  end
 end

@@ -1,7 +1,8 @@
 -- claim: promote what is due, then take up to `limit` ready jobs under a lease.
--- The same token again returns the same jobs: a lost reply loses nothing and costs nothing.
+-- The same token again returns the same jobs: a lost reply loses nothing and costs nothing. A token is "<number>.<random>", the
+-- number growing with each claim of the worker: a copy of an older claim than the last one takes nothing.
 -- Returns {now_ms, next due_ms or 0, number of leases, ready jobs left, standby, id, record, payload kept aside or '', ...};
--- standby is 1 when this (embedded) worker took nothing because an external one is alive. Uses _end, _promote.
+-- standby is 1 when this (embedded) worker took nothing because an external one is alive. Uses _places, _end, _promote.
 local worker = ARGV[1]
 local kind = ARGV[2] -- 'x' external, 'e' embedded, 's' embedded that stands back for external ones
 local token = ARGV[3]
@@ -10,20 +11,18 @@ local lease_ms = tonumber(ARGV[5])
 local alive_ms = tonumber(ARGV[6])
 local keep_dead_ms = tonumber(ARGV[7])
 
--- The first write is one that a full Redis accepts; what follows in the same script then passes.
-redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now_ms)
-redis.call('ZADD', WORKERS, now_ms + alive_ms, kind .. ' ' .. worker)
-redis.call('PEXPIRE', WORKERS, alive_ms)
+local MOST_BYTES = 4194304 -- of records and payloads per reply: a slow line must bring it before the worker asks again
+check_indexes()
+show_up(kind, worker, alive_ms)
 local last_claim, held = base .. 'k:' .. worker, base .. 'h:' .. worker
-local out, taken, leases, lease_end = { now_ms, 0, 0, 0, 0 }, {}, {}, string.format('%.0f', now_ms + lease_ms)
+local out, taken, leases, bytes = { now_ms, 0, 0, 0, 0 }, {}, {}, 0
 local function hand_out(id, raw, payload)
   local n = #taken
   taken[n + 1] = id
-  leases[2 * n + 1], leases[2 * n + 2] = lease_end, id
+  leases[2 * n + 1], leases[2 * n + 2] = string.format('%.0f', now_ms + lease_ms), id
   out[3 * n + 6], out[3 * n + 7], out[3 * n + 8] = id, raw, payload
+  bytes = bytes + #raw + #payload
 end
--- MGET: a key of another type must not stop the script in the middle.
-local function payload_of(id, j) return not j.aside and '' or redis.call('MGET', base .. 'p:' .. id)[1] end
 
 local seen = 0 -- at most 1000 per claim, though all may have expired: Redis must serve others too
 local function take(n)
@@ -32,9 +31,10 @@ local function take(n)
   for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
   local jobs = read_many(ids)
   for i, id in ipairs(ids) do
-    local j = jobs[i]
-    local payload = j and payload_of(id, j)
-    if not j then reject(id, 'ready without a readable record')
+    local j, full = jobs[i], bytes >= MOST_BYTES
+    local payload = j and not full and payload_of(id, j)
+    if full then redis.call('ZADD', READY, popped[2 * i], id) -- back to its place
+    elseif not j then reject(id, 'ready without a readable record')
     elseif j.state == 'q' and not payload then
       lose(id, j, keep_dead_ms, 'lost_payload', 'LostPayload', 'its arguments are gone from Redis')
     elseif j.state == 'q' and not expired(id, j) then
@@ -50,26 +50,27 @@ local function take_again(ids)
     if j and j.state == 'r' and j.token == token then hand_out(id, j.raw, payload_of(id, j) or '') end
   end
 end
-local function stands_back()
-  for _, member in ipairs(kind == 's' and redis.call('ZRANGE', WORKERS, 0, -1) or {}) do
-    if string.sub(member, 1, 1) == 'x' then return true end
-  end
-end
+local function number_of(claim) return tonumber(string.match(claim or '', '^(%d+)%.')) end
 
 local ids = {}
-for word in string.gmatch(redis.call('GET', last_claim) or '', '%S+') do ids[#ids + 1] = word end
-if table.remove(ids, 1) == token then take_again(ids)
-else
+for word in string.gmatch(redis.call('MGET', last_claim)[1] or '', '%S+') do ids[#ids + 1] = word end
+local last = table.remove(ids, 1)
+local number, newest = number_of(token), number_of(last)
+local is_late = number and newest and number < newest -- its answer went to a connection that nobody reads any more
+if kind == 's' and is_anybody_external() then out[5], limit = 1, 0 end
+if last == token then take_again(ids)
+elseif not is_late then
   promote()
-  if stands_back() then out[5], limit = 1, 0 end
   limit = math.min(limit, 1000)
-  while #taken < limit and seen < 1000 do take(limit - #taken) end
+  while #taken < limit and seen < 1000 and bytes < MOST_BYTES do take(limit - #taken) end
 end
 if #taken > 0 then
   redis.call('ZADD', LEASES, unpack(leases))
-  redis.call('SADD', held, unpack(taken))
+  redis.pcall('SADD', held, unpack(taken))
   redis.call('PEXPIRE', held, lease_ms * 8)
-  redis.call('SET', last_claim, token .. ' ' .. table.concat(taken, ' '), 'PX', lease_ms)
+end
+if #taken > 0 or number and not is_late then
+  redis.call('SET', last_claim, token .. ' ' .. table.concat(taken, ' '), 'PX', lease_ms + CLAIM_KEPT_MS)
 end
 out[2] = tonumber(redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2] or 0)
 out[3] = redis.call('ZCARD', LEASES)

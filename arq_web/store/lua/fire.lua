@@ -2,13 +2,14 @@
 -- Exactly one job per tick, whoever asks, however often. Without a job it only moves on (a skipped misfire).
 -- Returns {outcome, now_ms, stored tick ms, id}: 'fired' (the id is an earlier job's, when that holds the unique key), 'early',
 -- 'moved' (another process was first), 'foreign' (another spec was declared), 'absent' (not declared), 'conflict' (the job's id
--- belongs to another task; then its name for the id). Uses _create.
+-- belongs to another task; then its name for the id). Uses _places, _create.
 local name = ARGV[1]
 local fingerprint = ARGV[2]
 local tick_ms = tonumber(ARGV[3])
 local next_tick_ms = tonumber(ARGV[4])
 local jobs_from = 5 -- ARGV[5..]: one job, as for enqueue
 
+check_indexes()
 local key = base .. 's:' .. name
 local tick, stored, fired = string.match(redis.call('GET', key) or '', '^(%d+) (%S+) (%d+)$')
 tick = tonumber(tick)

@@ -1,10 +1,11 @@
 -- reclaim: take jobs from workers whose lease has passed: back to the head, or dead when that was one crash too many.
 -- Nobody looked for a while (a Redis that stood still, a quiet queue): owners get `grace_ms` to renew first.
--- Returns {now_ms, grace until ms, earliest lease or 0, id, state now, crashes, worker, task, ...}. Uses _end.
+-- Returns {now_ms, grace until ms, earliest lease or 0, id, state now, crashes, worker, task, ...}. Uses _places, _end.
 local limit = tonumber(ARGV[1])
 local grace_ms = tonumber(ARGV[2])
 local keep_dead_ms = tonumber(ARGV[3])
 
+check_indexes()
 redis.call('ZREM', LEASES, '') -- a write that a full Redis accepts: what follows then passes
 local last, grace_until = string.match(redis.call('GET', base .. 'reclaimed') or '', '^(%d+) (%d+)$')
 last, grace_until = tonumber(last), tonumber(grace_until)
@@ -18,7 +19,7 @@ for i, id in ipairs(ids) do
   redis.call('ZREM', LEASES, id)
   if not j then reject(id, 'leased without a readable record')
   elseif j.state == 'r' then
-    redis.call('SREM', base .. 'h:' .. j.worker, id)
+    redis.pcall('SREM', base .. 'h:' .. j.worker, id)
     j.token = '-' -- its attempt has lost it, also before another begins: a late settle changes nothing
     crash(id, j, keep_dead_ms)
     for _, value in ipairs({ id, j.state, j.crashes, j.worker, j.task }) do out[#out + 1] = value end

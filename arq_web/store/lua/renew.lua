@@ -1,5 +1,5 @@
 -- renew: keep the leases of the attempts that this worker holds, and hand back what it holds without knowing.
--- Returns one number per entry: 1 renewed, 2 renewed and its cancellation was asked for, 0 lost. Uses _end.
+-- Returns one number per entry: 1 renewed, 2 renewed and its cancellation was asked for, 0 lost. Uses _places, _end.
 local worker = ARGV[1]
 local kind = ARGV[2]
 local lease_ms = tonumber(ARGV[3])
@@ -7,9 +7,8 @@ local alive_ms = tonumber(ARGV[4])
 local last_token = ARGV[5] -- of the newest claim whose reply the worker has read
 local entries_from = 6 -- ARGV[6..]: id, attempt (0: known, but let its lease lapse), token
 
-redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now_ms) -- first a write that a full Redis accepts
-redis.call('ZADD', WORKERS, now_ms + alive_ms, kind .. ' ' .. worker)
-redis.call('PEXPIRE', WORKERS, alive_ms)
+check_indexes()
+show_up(kind, worker, alive_ms)
 local ids, answers, leases, listed = {}, {}, {}, {}
 for from = entries_from, #ARGV, 3 do ids[#ids + 1] = ARGV[from] end
 local jobs = read_many(ids)
@@ -31,16 +30,18 @@ end
 for first = 1, #leases, 1000 do redis.call('ZADD', LEASES, unpack(leases, first, math.min(first + 999, #leases))) end
 
 -- Orphans of our own: only when no claim newer than the worker's list has run meanwhile.
-local held, last = base .. 'h:' .. worker, redis.call('GET', base .. 'k:' .. worker)
-if not last or string.match(last, '^%S+') == last_token then
+-- Or when the answer of that claim is a lease late: it is of no use any more.
+local held, last_claim = base .. 'h:' .. worker, base .. 'k:' .. worker
+local last = redis.call('MGET', last_claim)[1]
+if not last or string.match(last, '^%S+') == last_token or redis.call('PTTL', last_claim) <= CLAIM_KEPT_MS then
   local orphans = {}
-  for _, id in ipairs(redis.call('SMEMBERS', held)) do
+  for _, id in ipairs(redis.pcall('SMEMBERS', held)) do
     if not listed[id] then orphans[#orphans + 1] = id end
   end
   local found = read_many(orphans)
   for i, id in ipairs(orphans) do
     local j = found[i]
-    redis.call('SREM', held, id)
+    redis.call('SREM', held, id) -- it is a set: its members came from it
     if j and j.state == 'r' and j.worker == worker then
       redis.call('ZREM', LEASES, id)
       j.token = '-' -- whoever still runs it has lost it

@@ -1,7 +1,7 @@
 -- settle: end n attempts, each with an outcome, each only if it is still the owner (attempt and token).
 -- Every entry is checked before any is written. Returns one number per entry: 1 recorded, 2 recorded already by this very
 -- attempt (the request was sent twice), 3 recorded as cancelled (that was asked for meanwhile), 0 lost: another attempt
--- owns the job, or its lease was taken away, and nothing was changed. Uses _end.
+-- owns the job, or its lease was taken away, and nothing was changed. Uses _places, _end.
 local worker = ARGV[1]
 local keep_dead_ms = tonumber(ARGV[2])
 local entries_from = 3 -- ARGV[3..]: id, attempt, token, outcome, ms (how long to keep, or to wait), note
@@ -33,7 +33,7 @@ local outcomes = {
   cancel = function(id, j, e) finish(id, j, 'x', j.keep_ms, e.note) end,
   crash = function(id, j) crash(id, j, keep_dead_ms) end,
   release = function(id, j) release(id, j) end,
-  reject = function(id, j, e) reject(id, e.note, j) end, -- claimed, but the worker cannot read it
+  reject = function(id, j, e) reject(id, e.note) end, -- claimed, but the worker cannot read it
 }
 
 local ids, entries, answers, owned, owner = {}, {}, {}, {}, {}
@@ -56,8 +56,9 @@ for i, e in ipairs(entries) do
   end
 end
 if #owned == 0 then return answers end
+check_indexes()
 redis.call('ZREM', LEASES, unpack(owned)) -- a write that a full Redis accepts: what follows then passes
-redis.call('SREM', base .. 'h:' .. worker, unpack(owned))
+redis.pcall('SREM', base .. 'h:' .. worker, unpack(owned))
 for _, id in ipairs(owned) do
   local i = owner[id]
   outcomes[entries[i].outcome](id, jobs[i], entries[i])

@@ -1,0 +1,51 @@
+-- _places: where live jobs stand (ready, due, leased), who is told of it, and what is counted.
+local woken = false
+local function wake()
+  if not woken and redis.pcall('LLEN', WAKE) == 0 then
+    redis.call('RPUSH', WAKE, '1')
+    redis.call('PEXPIRE', WAKE, 60000)
+  end
+  woken = true
+end
+
+-- Called before the first write by all that move jobs: what raises after it leaves half. Keys beside these three are written
+-- so that a foreign type, or a right that the caller has not, is no error: they are hints, lists to look at, news.
+local function check_indexes()
+  redis.call('ZCARD', READY)
+  redis.call('ZCARD', DUE)
+  redis.call('ZCARD', LEASES)
+end
+
+-- A worker is there. The first write is one that a full Redis accepts; what follows in the same script then passes.
+local function show_up(kind, worker, alive_ms)
+  redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now_ms)
+  redis.call('ZADD', WORKERS, now_ms + alive_ms, kind .. ' ' .. worker)
+  redis.call('PEXPIRE', WORKERS, alive_ms)
+end
+
+local function is_anybody_external()
+  for _, member in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
+    if string.sub(member, 1, 1) == 'x' then return true end
+  end
+end
+
+-- Position among the ready jobs: priority first, then the time given. Without one: behind all others.
+local lined_up = 0
+local function make_ready(id, j, position_us)
+  lined_up = lined_up + 1 -- jobs of one script keep their order
+  redis.call('ZADD', READY, string.format('%.0f', (position_us or now_us + lined_up) - j.priority * 8e14), id)
+end
+local function make_due(id, due_ms)
+  redis.call('ZADD', DUE, due_ms, id)
+  if redis.call('ZRANGE', DUE, 0, 0)[1] == id then wake() end
+end
+
+-- What happened, per minute, for three hours. pcall: numbers are not worth a failure.
+local tally = {}
+local function count(what) tally[what] = (tally[what] or 0) + 1 end
+local function save_counts()
+  for what, n in pairs(tally) do
+    local minute = base .. 'm:' .. math.floor(now_ms / 60000)
+    if redis.pcall('HINCRBY', minute, what, n) == n then redis.call('PEXPIRE', minute, 10800000) end
+  end
+end

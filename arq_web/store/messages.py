@@ -1,0 +1,168 @@
+"""What is asked of a queue and what it answers, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Literal
+
+from arq_web.store.record import ClaimedJob
+from arq_web.store.scripts import Argument
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One job to create, as the enqueue script wants it.
+
+    ``due`` and ``expires`` are ``"0"`` (none), ``"d<ms>"`` (from now, server time) or ``"a<ms>"`` (at, epoch).
+    """
+
+    id: str
+    task: str
+    payload: bytes
+    nonce: str = "-"
+    priority: int = 0
+    due: str = "0"
+    expires: str = "0"
+    max_crashes: int = 3
+    keep_s: int = 3600
+    unique: str = "-"
+    replace: bool = False
+    extra: bytes = b""
+
+    def arguments(self) -> tuple[Argument, ...]:
+        """In the order of ``_create.lua``."""
+        return (
+            self.id,
+            self.nonce,
+            self.priority,
+            self.due,
+            self.expires,
+            self.max_crashes,
+            self.keep_s,
+            self.unique,
+            self.task,
+            "1" if self.replace else "0",
+            b" " + self.extra if self.extra else b"",
+            self.payload,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """The answer for one job: its id (an existing job's, perhaps) and whether this request made it."""
+
+    id: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueReply:
+    """The answer for all jobs of one enqueue. ``attended``: a worker of the queue was seen lately."""
+
+    jobs: list[Enqueued]
+    attended: bool
+
+
+class WorkerKind(Enum):
+    """How a worker presents itself; an embedded one may stand back for external ones."""
+
+    EXTERNAL = "x"
+    EMBEDDED = "e"
+    STANDBY = "s"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimReply:
+    """What a claim brought, and what the claimer must know to wait well."""
+
+    jobs: list[ClaimedJob]
+    unreadable: list[tuple[bytes, bytes]]
+    """Id and record of what was claimed but cannot be read here; it is with the queue's rejects now."""
+    now_ms: int
+    next_due_ms: int
+    lease_count: int
+    ready_count: int
+    standby: bool
+
+
+class Settled(IntEnum):
+    """What became of one settle."""
+
+    LOST = 0
+    RECORDED = 1
+    ALREADY = 2
+    CANCELLED = 3
+
+
+SettleOutcome = Literal["complete", "retry", "snooze", "park", "bury", "cancel", "crash", "release"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one attempt ends. ``ms``: how long to keep the record (complete), or to wait (retry, snooze, park)."""
+
+    job_id: str
+    attempt: int
+    token: str
+    outcome: SettleOutcome
+    ms: int = 0
+    note: bytes = b""
+
+
+class Renewed(IntEnum):
+    """What became of one lease."""
+
+    LOST = 0
+    KEPT = 1
+    CANCEL_REQUESTED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One attempt that a worker holds. ``is_lapsing``: known, but its lease must not be renewed any more."""
+
+    job_id: str
+    attempt: int
+    token: str
+    is_lapsing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """One job that was taken from a silent worker. ``state`` is ``q`` (queued), ``d`` (dead) or ``x`` (cancelled)."""
+
+    id: str
+    state: str
+    crashes: int
+    worker: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimReply:
+    """What a look for silent workers found. Times are server time, ms; 0 for none."""
+
+    now_ms: int
+    grace_until_ms: int
+    earliest_lease_ms: int
+    jobs: list[Reclaimed]
+
+
+@dataclass(frozen=True, slots=True)
+class FireReply:
+    """What became of one tick: fired, early, moved, foreign, absent, conflict."""
+
+    outcome: str
+    now_ms: int
+    tick_ms: int
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker that a queue has heard of lately."""
+
+    id: str
+    external: bool
+    expires_ms: int
