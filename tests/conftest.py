@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 
@@ -12,6 +13,10 @@ import redis.asyncio as redis_async
 
 from tests.support.leaks import delete_keys, leaked_keys
 from tests.support.redis_server import NoRedisServer, RedisServer, running_redis
+
+
+# A shell's background job ignores SIGINT, and so would every process that the tests start: Ctrl-C would not be tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
