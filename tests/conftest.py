@@ -14,7 +14,6 @@ import redis.asyncio as redis_async
 from tests.support.leaks import delete_keys, leaked_keys
 from tests.support.redis_server import NoRedisServer, RedisServer, running_redis
 
-
 # A shell's background job ignores SIGINT, and so would every process that the tests start: Ctrl-C would not be tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
