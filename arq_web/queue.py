@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -43,10 +43,6 @@ R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_QUEUE = "default"
 UNATTENDED_EVERY_S = 60.0
-ATONCE_COUNT = 1000
-"""Jobs per script: Redis does nothing else meanwhile (about 10 ms)."""
-ATONCE_BYTES = 4 << 20
-"""Payload per script: on a slow link more of it would not be there within the command's deadline."""
 _options_encoder = msgspec.json.Encoder()
 
 
@@ -174,11 +170,9 @@ class Queue:
             by_queue.setdefault(queue, []).append((index, call, queue.new_job(call)))
         handles: dict[int, Job[R_co]] = {}
         for queue, entries in by_queue.items():
-            for first, last in _round_trips([len(new.payload) for _, _, new in entries]):
-                some = entries[first:last]
-                reply = await queue.send([new for _, _, new in some])
-                for (index, call, new), answer in zip(some, reply.jobs, strict=True):
-                    handles[index] = _handle(queue, new, call.task, answer)
+            reply = await queue.send([new for _, _, new in entries])
+            for (index, call, new), answer in zip(entries, reply.jobs, strict=True):
+                handles[index] = _handle(queue, new, call.task, answer)
         return [handles[index] for index in range(len(calls))]
 
     def job(self, job_id: str, task: Enqueueable[..., R_co] | None = None) -> Job[R_co]:
@@ -349,18 +343,6 @@ class Job(Generic[R_co]):
         if found is None:
             raise UnknownTask(info.task, [task.name for task in registry or ()])
         return found
-
-
-def _round_trips(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """First and behind-last index of the jobs of each script, by their number and the bytes of their payloads."""
-    first = total_bytes = 0
-    for index, size in enumerate(sizes):
-        if index > first and (index - first == ATONCE_COUNT or total_bytes + size > ATONCE_BYTES):
-            yield first, index
-            first, total_bytes = index, 0
-        total_bytes += size
-    if sizes:
-        yield first, len(sizes)
 
 
 def _handle(queue: Queue, new: NewJob, task: Task[..., R_co], answer: Enqueued) -> Job[R_co]:

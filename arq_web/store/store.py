@@ -67,7 +67,7 @@ class Store:
         self._keep_dead_ms = keep_dead_ms
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> EnqueueReply:
-        """Create all of ``jobs``, or none; more than 4 MiB of payloads go one such part after the other.
+        """Create all of ``jobs``, or none; more than a thousand (or 4 MiB of payloads) go in such parts.
 
         Raises:
             JobIdConflict: an id belongs to a job of another task; nothing of its part was written.
@@ -277,16 +277,17 @@ def _int(value: Reply) -> int:
     return int(value) if isinstance(value, (int, bytes)) else 0
 
 
+_MOST_JOBS: Final = 1000
 _MOST_BYTES: Final = 4_194_304
 """Of payloads in one request: a slow line must bring it, and Redis serves nobody else while its script runs."""
 
 
 def _in_parts(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    """Cut before a payload that would be too much; one that is too much by itself goes alone."""
+    """Cut before a job that would be too much, by number or bytes; one that is too large by itself goes alone."""
     first, size_bytes = 0, 0
     for index, job in enumerate(jobs):
         size_bytes += len(job.payload)
-        if size_bytes > _MOST_BYTES and index > first:
+        if index > first and (index - first == _MOST_JOBS or size_bytes > _MOST_BYTES):
             yield jobs[first:index]
             first, size_bytes = index, len(job.payload)
     if jobs:

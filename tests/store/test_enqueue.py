@@ -411,3 +411,15 @@ async def test_the_keys_of_two_queues_and_two_namespaces_do_not_meet(store: Stor
     assert (await claim(other)).jobs == []
     await put_record(other, "a", b"q\n1 t\n{}")
     assert (await info_of(store, "a")).task == TASK
+
+
+async def test_more_than_a_thousand_jobs_go_in_parts_each_all_or_nothing(store: Store) -> None:
+    """One script for all of them would keep everybody else waiting: a conflict spares the thousand before it."""
+    await store.enqueue([new_job("taken", task="another")])
+    jobs = [new_job(f"job-{n}") for n in range(1001)]
+
+    with pytest.raises(JobIdConflict):
+        await store.enqueue([*jobs, new_job("taken")])
+
+    assert await state_of(store, "job-999") is JobState.QUEUED
+    assert await store.read("job-1000") is None
