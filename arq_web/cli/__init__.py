@@ -1,9 +1,11 @@
 """``app-worker``: runs an app's jobs in a process of its own, and looks after its queues. This page names the commands.
 
-worker   (the default: ``app-worker main:app``)   worker_command.py → running.py, reload.py
-routes   which side resolves what                 routes_command.py
-jobs     ls, show, cancel, redrive                jobs_command.py
-check    does every queue have a worker?          check_command.py
+worker        (the default: ``app-worker main:app``)   worker_command.py → running.py, reload.py, arq_worker.py
+routes        which side resolves what                 routes_command.py
+jobs          ls, show, cancel, redrive                jobs_command.py
+check         does every queue have a worker?          check_command.py
+doctor        is this Redis fit for it?              doctor_command.py → store/examination.py, doctor_findings.py
+migrate-arq   from a real arq's queue into ours        migrate_command.py
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ import click
 
 from arq_web import __version__
 from arq_web.cli.check_command import check
+from arq_web.cli.doctor_command import doctor
 from arq_web.cli.group import CommandOrTarget
 from arq_web.cli.jobs_command import jobs
+from arq_web.cli.migrate_command import migrate_arq
 from arq_web.cli.routes_command import routes
 from arq_web.cli.worker_command import worker
 
@@ -40,6 +44,7 @@ def app_worker() -> None:
       app-worker main:app --reload              while developing
       app-worker main:app --burst               until nothing is left to do
       app-worker jobs ls main:app --state dead  what needs a look
+      app-worker tasks.WorkerSettings           worker settings as arq has them
 
     SIGTERM or Ctrl-C stops it: no new jobs, running ones may end, the rest is handed back unspent. Again: now.
 
@@ -57,5 +62,5 @@ def main(args: Sequence[str] | None = None) -> None:
     app_worker.main(args=None if args is None else list(args), prog_name="app-worker")
 
 
-for command in (routes, jobs, check):
+for command in (routes, jobs, check, doctor, migrate_arq):
     app_worker.add_command(command)

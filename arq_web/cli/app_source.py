@@ -12,9 +12,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from arq_web.cli.arq_worker import hub_of_settings, reader_of_settings
 from arq_web.cli.group import Failed, app_traceback
+from arq_web.cli.job_page import Values
 from arq_web.errors import ArqWebError, ImportFailed, InvalidConfig
 from arq_web.hub import ROLE_ENV, Hub
+from arq_web.job import JobInfo
 from arq_web.loading import LoadedApp, load
 
 P = ParamSpec("P")
@@ -51,8 +54,25 @@ class AppSource:
             raise Failed(f"{self.target} cannot be imported:\n{app_traceback(error)}") from error
 
     def load_hub(self) -> Hub:
-        """As ``load``, for commands that need no more than the hub."""
+        """As ``load``, for commands that need no more than the hub; worker settings get one of their queue."""
+        return self.load_hub_and_reader()[0]
+
+    def load_hub_and_reader(
+        self, *, may_unpickle: bool = False
+    ) -> tuple[Hub, Callable[[JobInfo], Values | None] | None]:
+        """As ``load_hub``, and what reads the arguments and results of jobs that only the settings can read."""
         loaded = self.load()
+        if loaded.settings is not None:
+            return hub_of_settings(loaded.settings), reader_of_settings(loaded.settings, may_unpickle=may_unpickle)
+        return self._hub_of(loaded), None
+
+    def load_app_hub(self) -> Hub:
+        """As ``load_hub``, for commands that mean nothing for worker settings."""
+        return self._hub_of(self.load())
+
+    def _hub_of(self, loaded: LoadedApp) -> Hub:
+        if loaded.settings is not None:
+            raise ImportFailed(self.target, "it is worker settings; this command needs an app, or its Hub")
         if loaded.hub is None:
             raise ImportFailed(self.target, "it is a Worker; this command needs the app, or its Hub")
         return loaded.hub

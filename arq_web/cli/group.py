@@ -84,6 +84,11 @@ def app_traceback(error: BaseException) -> str:
     return "".join(lines).rstrip()
 
 
+def is_from_app(error: BaseException) -> bool:
+    """Whether the app's code had a part in it: then its author wants the traceback."""
+    return any(_is_apps(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
+
+
 def _with_place(error: ArqWebError) -> str:
     """The message, and the line of the app that led to it, if one did (a wrong ``@task(...)``, for example)."""
     places = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_apps(frame.filename)]

@@ -19,15 +19,26 @@ _INDENT = "  "
 
 
 @dataclass(frozen=True, slots=True)
+class Values:
+    """A job's arguments and its result, read: what JSON can show."""
+
+    arguments: object
+    result: object = None
+
+
+@dataclass(frozen=True, slots=True)
 class FoundJob:
     """What an id led to: a job, or something that was rejected."""
 
     what: JobInfo | Reject
+    values: Values | None = None
+    """Of a job that another API has written: then the record does not show them."""
 
 
 def page_text(found: FoundJob) -> str:
     """A page for a person: facts, timeline, arguments, result, error."""
-    lines = _job_lines(found.what) if isinstance(found.what, JobInfo) else _reject_lines(found.what)
+    info = found.what
+    lines = _job_lines(info, found.values) if isinstance(info, JobInfo) else _reject_lines(info)
     return printable("\n".join(lines))
 
 
@@ -43,13 +54,13 @@ def page_json(found: FoundJob) -> str:
         "progress": None
         if info.progress is None
         else {"fraction": info.progress.fraction, "message": info.progress.message},
-        "arguments": _value(info.payload),
-        "result": _result(info),
+        "arguments": found.values.arguments if found.values else _value(info.payload),
+        "result": found.values.result if found.values else _result(info),
     }
     return json.dumps({**job_object(info), **more}, indent=2, default=str)
 
 
-def _job_lines(info: JobInfo) -> Iterator[str]:
+def _job_lines(info: JobInfo, values: Values | None) -> Iterator[str]:
     yield f"{info.id}  {info.state.value}"
     for name, value in _facts(info):
         if value:
@@ -61,12 +72,13 @@ def _job_lines(info: JobInfo) -> Iterator[str]:
             for at_ms, what in _timeline(info)
         ),
     )
-    yield from _block("arguments", _pretty(_value(info.payload)))
-    if info.has_result:
-        yield from _block("result", _pretty(_result(info)))
+    yield from _block("arguments", _pretty(values.arguments if values else _value(info.payload)))
+    result = values.result if values else _result(info)
+    if info.has_result or (values and values.result is not None):
+        yield from _block("result", _pretty(result))
     if info.error is not None:
         details = [*error_text(info).splitlines(), *info.error.traceback.splitlines()]
-        if info.error.data:
+        if info.error.data and values is None:
             details += _pretty(dict(info.error.data))
         yield from _block(f"error ({info.error.reason})", details)
 

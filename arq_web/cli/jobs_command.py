@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from urllib.parse import quote
 
 import click
 
@@ -12,8 +14,10 @@ from arq_web.cli.job_listing import LISTED, Listing, as_json, as_text, list_jobs
 from arq_web.cli.job_page import FoundJob, page_json, page_text
 from arq_web.errors import JobNotFound, StoreCorrupt
 from arq_web.hub import Hub
+from arq_web.job import JobInfo
 from arq_web.queue import Job
 from arq_web.store.inspection import Inspector
+from arq_web.store.keys import is_name
 
 STATES = ("queued", "scheduled", "running", "retrying", "dead", "succeeded", "cancelled", "expired", "rejected")
 PAGE_COUNT = 100
@@ -67,19 +71,28 @@ def ls(source: AppSource, *, queues: tuple[str, ...], state: str | None, limit: 
 @click.argument("job_id", metavar="ID")
 @of_queue
 @in_json
-def show(source: AppSource, job_id: str, *, queues: tuple[str, ...], in_json: bool) -> None:
+@click.option(
+    "--unpickle",
+    is_flag=True,
+    help="Of worker settings without a job_deserializer: unpickle arguments and result to show them. A pickle may run "
+    "any code: only where you trust all who can write to Redis.",
+)
+def show(source: AppSource, job_id: str, *, queues: tuple[str, ...], in_json: bool, unpickle: bool) -> None:
     """Show all that is known of a job, its arguments included. The beginning of its id is enough."""
-    hub = source.load_hub()
+    hub, values_of = source.load_hub_and_reader(may_unpickle=unpickle)
     names = chosen_queues(hub, queues)
 
     async def look(hub: Hub) -> FoundJob:
         for name in names:
-            found = await _find(hub, name, job_id)
-            if found is not None:
-                return found
+            for stored_id in _stored_ids(job_id):
+                found = await _find(hub, name, stored_id)
+                if found is not None:
+                    return found
         raise JobNotFound(job_id)
 
     found = with_connections(hub, look)
+    if values_of is not None and isinstance(found.what, JobInfo):
+        found = replace(found, values=values_of(found.what))
     click.echo(page_json(found) if in_json else page_text(found))
 
 
@@ -154,15 +167,25 @@ def _each(
 
 async def _act(hub: Hub, names: tuple[str, ...], job_id: str, act: Callable[[Job[object]], Awaitable[str]]) -> str:
     """Act on the job of that id; ids are unique per queue only, and a guess could hit the wrong job."""
-    having = [name for name in names if await hub.queue(name).store.read(job_id) is not None]
+    places = [(name, stored_id) for name in names for stored_id in _stored_ids(job_id)]
+    having = [
+        (name, stored_id) for name, stored_id in places if await hub.queue(name).store.read(stored_id) is not None
+    ]
     if len(having) > 1:
-        raise Failed(f"There is a job {job_id} in each of the queues {', '.join(having)}: say which, with --queue.")
+        where = ", ".join(name for name, _ in having)
+        raise Failed(f"There is a job {job_id} in each of the queues {where}: say which, with --queue.")
     if not having:
         return "absent"
+    name, stored_id = having[0]
     try:
-        return await act(hub.queue(having[0]).job(job_id))
+        return await act(hub.queue(name).job(stored_id))
     except JobNotFound:
         return "absent"
+
+
+def _stored_ids(job_id: str) -> tuple[str, ...]:
+    """As it is, and as ``arq_web.arq`` stores an id with characters that ours cannot have."""
+    return (job_id,) if is_name(job_id) else (job_id, quote(job_id, safe="._:@-"))
 
 
 async def _redrive_dead(hub: Hub, name: str) -> int:

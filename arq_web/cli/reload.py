@@ -30,9 +30,14 @@ def is_reload_child() -> bool:
 
 async def stop_when_orphaned(stop: Callable[[], None]) -> None:
     """Call ``stop`` when the parent is gone: nobody would start this child again, it would run old code for ever."""
-    while os.environ.get(PARENT_ENV) == str(os.getppid()):  # noqa: ASYNC110 - no event tells of it
+    while not parent_is_gone():  # noqa: ASYNC110 - no event tells of it
         await asyncio.sleep(1.0)
     stop()
+
+
+def parent_is_gone() -> bool:
+    """True when the reloading parent that started this process has ended."""
+    return os.environ.get(PARENT_ENV) != str(os.getppid())
 
 
 class Reloader:

@@ -34,7 +34,7 @@ def routes(source: AppSource, *, as_json: bool) -> None:
     \b
       app-worker routes main:app
     """  # noqa: D301 - click reads the escape
-    found = sorted(sides_of(source.load_hub()), key=lambda each: (each.route is None, each.route or each.task))
+    found = sorted(sides_of(source.load_app_hub()), key=lambda each: (each.route is None, each.route or each.task))
     if as_json:
         click.echo(json.dumps([asdict(each) for each in found], indent=2))
         return

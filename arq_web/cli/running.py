@@ -18,6 +18,7 @@ from typing import Any, Literal
 import click
 
 from arq_web.cli.app_source import AppSource, chosen_queues
+from arq_web.cli.arq_worker import ArqFlags, refuse_for_settings, run_settings
 from arq_web.cli.banner import banner
 from arq_web.cli.group import Failed, StartupFailed, app_traceback, failure
 from arq_web.cli.reload import is_reload_child, stop_when_orphaned
@@ -29,7 +30,7 @@ from arq_web.worker.worker import Worker
 LoopName = Literal["auto", "asyncio", "uvloop"]
 SHUTDOWN_S = 3.0
 """What the app's shutdown may take at least; with the drain time that is left, at most."""
-LEFTOVER_S = 0.8
+LEFTOVER_S = 0.2
 """What remaining threads may take: then the process ends without them."""
 _log = logging.getLogger("arq_web.cli")
 
@@ -41,7 +42,7 @@ class WorkerFlags:
     queues: tuple[str, ...] = ()
     concurrency: int | None = None
     drain_s: float | None = None
-    burst: bool = False
+    burst: bool | None = None
     lifespan: bool = True
     loop: LoopName = "auto"
 
@@ -52,12 +53,12 @@ class WorkerFlags:
             "--queue": self.queues,
             "--concurrency": self.concurrency is not None,
             "--drain-timeout": self.drain_s is not None and not is_reload_child(),
-            "--burst": self.burst,
+            "--burst": self.burst is not None,
         }
         return [flag for flag, is_given in given.items() if is_given]
 
 
-def run_worker(source: AppSource, flags: WorkerFlags, log: LogOutput) -> int:
+def run_worker(source: AppSource, flags: WorkerFlags, log: LogOutput, of_settings: ArqFlags) -> int:
     """Load the app and work for it until a signal (or the end of a burst). Returns the exit status.
 
     Raises:
@@ -65,6 +66,10 @@ def run_worker(source: AppSource, flags: WorkerFlags, log: LogOutput) -> int:
         Failed: the app cannot be imported.
     """
     loaded = source.load()
+    if loaded.settings is not None:
+        refuse_for_settings(loaded.target, [flag for flag in flags.of_a_worker if flag != "--burst"])
+        return run_settings(loaded.settings, of_settings, log, burst=flags.burst)
+    of_settings.refuse_for_app(loaded.target)
     log.take_in_app()
     if loaded.hub is not None:
         loaded.hub.queues  # noqa: B018 - finds Redis, or starts the private one, before anything of the app starts
@@ -182,7 +187,7 @@ class _Serving:
             queues=self._flags.queues or None,
             concurrency=self._flags.concurrency,
             drain_s=self._flags.drain_s,
-            burst=self._flags.burst,
+            burst=bool(self._flags.burst),
             app_target=self._loaded.target,
             owns_process=True,
         )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
 from arq_web.cli.app_source import AppSource, takes_app
+from arq_web.cli.arq_worker import ArqFlags, takes_arq_flags
 from arq_web.cli.group import RAW_ARGUMENTS
 from arq_web.cli.reload import Reloader, is_reload_child
 from arq_web.cli.running import LoopName, WorkerFlags, run_worker
@@ -15,6 +19,26 @@ from arq_web.logs import LogOutput, LogStyle
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 RELOAD_DRAIN_S = 3.0
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def takes_log(command: Callable[P, R]) -> Callable[..., R]:
+    """Give a click command the options of its log, as a LogOutput that has not started."""
+
+    @functools.wraps(command)
+    def with_log(*args: Any, log_level: str, verbose: bool, log_format: LogStyle, **options: Any) -> R:
+        level = logging.DEBUG if verbose else logging.getLevelNamesMapping()[log_level.upper()]
+        return command(*args, log=LogOutput(level, log_format), **options)  # type: ignore[arg-type]
+
+    decorated: Callable[..., R] = with_log
+    for decorate in (
+        click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True),
+        click.option("--verbose", "-v", is_flag=True, help="The same as --log-level debug."),
+        click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True),
+    ):
+        decorated = decorate(decorated)
+    return decorated
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, hidden=True)
@@ -30,7 +54,7 @@ RELOAD_DRAIN_S = 3.0
 @click.option(
     "--concurrency", "-c", type=click.IntRange(1, 1000), help="Jobs at the same time. Default: ARQ_WEB_CONCURRENCY, 10."
 )
-@click.option("--burst", is_flag=True, help="End when nothing is left to do.")
+@click.option("--burst/--no-burst", default=None, help="End when nothing is left to do.")
 @click.option(
     "--drain-timeout",
     "drain_s",
@@ -55,35 +79,37 @@ RELOAD_DRAIN_S = 3.0
     default="auto",
     help="Event loop; auto takes uvloop where it is installed.",
 )
-@click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True)
-@click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)
+@takes_log
+@takes_arq_flags
 @click.pass_context
 def worker(
     ctx: click.Context,
     source: AppSource,
+    log: LogOutput,
+    of_settings: ArqFlags,
     *,
     queues: tuple[str, ...],
     concurrency: int | None,
-    burst: bool,
+    burst: bool | None,
     drain_s: float | None,
     reload: bool,
     reload_dirs: tuple[Path, ...],
     lifespan: bool,
     loop: LoopName,
-    log_level: str,
-    log_format: LogStyle,
 ) -> None:
     """Run the jobs of TARGET (module:name, as for uvicorn) until told to stop.
 
     \b
       app-worker main:app --queue mail --queue default --concurrency 20
+      app-worker tasks.WorkerSettings --watch .
     """  # noqa: D301 - click reads the escape
+    if of_settings.watch is not None:
+        reload, reload_dirs = True, (*reload_dirs, of_settings.watch)
     if reload and drain_s is None:
         drain_s = RELOAD_DRAIN_S
-    log = LogOutput(logging.getLevelNamesMapping()[log_level.upper()], log_format)
     log.start()
-    if reload and not is_reload_child():
+    if reload and not of_settings.check and not is_reload_child():
         folders = reload_dirs or (source.app_dir or Path.cwd(),)
         ctx.exit(Reloader(ctx.meta[RAW_ARGUMENTS], folders, drain_s=drain_s or 0.0).run())
     flags = WorkerFlags(queues, concurrency, drain_s, burst=burst, lifespan=lifespan, loop=loop)
-    ctx.exit(run_worker(source, flags, log))
+    ctx.exit(run_worker(source, flags, log, of_settings))

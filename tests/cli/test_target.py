@@ -21,7 +21,8 @@ WRONG = {
     "main:plain": "a Plain has no ArqWeb: add ArqWeb(app)",
     "main:make": "it is a function; if it makes the app, add --factory",
     "main:App": "a type has no ArqWeb: add ArqWeb(app)",
-    "main.App": "App is a class; worker settings in the manner of arq are not supported",
+    "main.App": "App has neither functions nor cron_jobs, as worker settings have; an app is written with a colon",
+    "main.Nope": "module 'main' has no 'Nope'",
 }
 
 
