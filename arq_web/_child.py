@@ -1,6 +1,7 @@
-"""A child process of a worker: ``python -m arq_web._child <fd> <parent's pid>``. Runs one attempt at a time.
+"""A child process of a worker: ``python -m arq_web._child <fd> <parent's pid> [<lock>]``. Runs one attempt at a time.
 
-It speaks with its worker over the socket ``fd`` only: the task may print and read what it likes.
+It speaks with its worker over the socket ``fd`` only: the task may print and read what it likes. The file descriptor
+``lock`` is the worker's sign of life: while it is open here, nobody takes the worker for dead.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def main() -> None:
     """Serve one worker until it closes the socket."""
     fd, parent_pid = int(sys.argv[1]), int(sys.argv[2])
     _die_with(parent_pid)
-    os.set_inheritable(fd, False)
+    for each in (fd, *map(int, sys.argv[3:])):  # ours, and not that of programs that the task starts
+        os.set_inheritable(each, False)
     # Ctrl-C and systemd send their signal to the whole group: the worker decides what it means. A handler, not SIG_IGN,
     # which programs that the task starts would inherit.
     for each in (signal.SIGINT, signal.SIGTERM):

@@ -46,6 +46,8 @@ class Config:
     """A worker that is silent for so long loses its jobs; renewed each second."""
     command_deadline_s: float = 2.0
     """For one answer of Redis; then the command is sent once again on a new connection: both within a lease."""
+    lock_dir: str = ""
+    """Where workers show each other that they live; default the host's memory. For containers: a folder they share."""
     embedded: EmbeddedMode = "auto"
     """Worker inside the web process: auto (while developing, and only while no external one lives), always, never."""
 
@@ -64,6 +66,7 @@ class Config:
         longest_s = min(60, self.lease_s / 2)
         allowed = "between 0.05 and 60 seconds, and at most half of lease_s"
         _check(0.05 <= self.command_deadline_s <= longest_s, self, "command_deadline_s", allowed)
+        _check(not self.lock_dir or os.path.isabs(self.lock_dir), self, "lock_dir", "empty, or an absolute path")  # noqa: PTH117
         _check(self.embedded in ("auto", "always", "never"), self, "embedded", "'auto', 'always' or 'never'")
 
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
@@ -34,6 +35,9 @@ def _event(name: str, level: int, area: str, fields: str, meaning: str) -> Event
     _EVENTS[name] = event
     return event
 
+
+least_level: ContextVar[int] = ContextVar("arq_web_least_level", default=logging.NOTSET)
+"""Events below this level are not logged in this context: for whoever runs a worker and writes lines of his own."""
 
 _D, _I, _W, _E = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
@@ -127,7 +131,7 @@ def all_events() -> tuple[Event, ...]:
 def emit(event: Event, /, **fields: object) -> None:
     """Log ``event``. Fields that it does not declare are a programming error and raise KeyError."""
     logger = logging.getLogger(f"arq_web.{event.area}")
-    if not logger.isEnabledFor(event.level):
+    if not logger.isEnabledFor(event.level) or event.level < least_level.get():
         return
     if not event.allowed >= fields.keys():
         raise KeyError(f"event {event.name!r} declares no field {sorted(fields.keys() - event.allowed)}")

@@ -26,6 +26,7 @@ from arq_web.store.store import WorkerKind
 from arq_web.store.target import RedisTarget
 from arq_web.task import Task
 from arq_web.worker.attempt import Resolver
+from arq_web.worker.claimer import Burst
 from arq_web.worker.embedded import EmbeddedWorker
 from arq_web.worker.worker import Worker, WorkerOptions
 
@@ -56,7 +57,7 @@ class Hub:
     def __init__(
         self,
         *,
-        url: str | None = None,
+        url: str | RedisTarget | None = None,
         tasks: Iterable[TaskSource] = (),
         schedules: Iterable[Schedule] = (),
         queues: Sequence[str] = (DEFAULT_QUEUE,),
@@ -66,7 +67,8 @@ class Hub:
         """Check what was given; nothing is opened.
 
         Args:
-            url: of Redis; default the environment's REDIS_URL, else (while developing) a private Redis.
+            url: of Redis (or what was read from one); default the environment's REDIS_URL, else (while developing) a
+                private Redis.
             tasks: tasks, modules of tasks, or dotted names of either.
             schedules: recurring jobs; their tasks are registered too.
             queues: the names of the app's queues, in the order in which a worker serves them.
@@ -107,7 +109,7 @@ class Hub:
         """
         if self._queues is None:
             self.collect()
-            target = RedisTarget.from_url(self._find_url())
+            target = self._url if isinstance(self._url, RedisTarget) else RedisTarget.from_url(self._find_url())
             connections = Connections(target, deadline_s=self.config.command_deadline_s)
             self._queues = QueueSet(connections, self.config, registry=self.registry, names=self.queue_names)
         return self._queues
@@ -158,7 +160,7 @@ class Hub:
             queues=names,
             concurrency=concurrency or self.config.concurrency,
             drain_s=self.config.drain_s if drain_s is None else drain_s,
-            burst=burst,
+            burst=Burst.READY if burst else None,
             app_target=app_target,
             owns_process=owns_process,
         )
@@ -222,7 +224,7 @@ class Hub:
 
     def _find_url(self) -> str:
         url = self._url or os.environ.get("REDIS_URL")
-        if url:
+        if isinstance(url, str) and url:
             return url
         refused = development_allowed()
         if refused is not None:

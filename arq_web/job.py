@@ -92,6 +92,8 @@ class JobInfo:
     error: ErrorInfo | None
     progress: ProgressInfo | None
     has_result: bool
+    gone_at_ms: int | None = None
+    """Of a finished job that was to be kept for less than a minute: when it counts as gone, though its record stays."""
     result: bytes | None = field(repr=False, default=None)
     payload: bytes = field(repr=False, default=b"")
     extra: Mapping[str, object] = field(default_factory=dict)

@@ -30,13 +30,15 @@ _END_AFTER_FAILURE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LoadedApp:
-    """What a target led to: an app with a hub, a hub alone, or a ready-made worker."""
+    """What a target led to: an app with a hub, a hub alone, a ready-made worker, or worker settings as arq has them."""
 
     target: str
     """``module:name``, or ``module:name()`` for a factory: loads the same thing again."""
     hub: Hub | None = None
     asgi: AsgiApp | None = None
     worker: Worker | None = None
+    settings: object | None = None
+    """A class, object or dict with ``functions`` or ``cron_jobs``: for ``arq_web.arq`` to read."""
 
 
 class LifespanFailed(Exception):
@@ -51,7 +53,8 @@ def load(target: str, *, is_factory: bool = False, app_dir: Path | None = None) 
     """Import ``target`` and find what to work for.
 
     Args:
-        target: ``module:name``, ``module`` for its ``app``, or ``module:name()`` for a factory.
+        target: ``module:name``, ``module`` for its ``app``, ``module:name()`` for a factory, or, for worker settings,
+            ``module.Name`` too.
         is_factory: the name is a function without arguments that makes the app.
         app_dir: put first on ``sys.path``; None leaves the path as it is.
 
@@ -67,12 +70,11 @@ def load(target: str, *, is_factory: bool = False, app_dir: Path | None = None) 
         raise ImportFailed(target, "it is the path of a file, not the name of a module")
     if app_dir is not None and (directory := str(app_dir.resolve())) not in sys.path[:1]:
         sys.path.insert(0, directory)
-    module = _import(target, module_name)
-    name = name or DEFAULT_NAME
+    module, name = _find(target, module_name, name)
     found = _attribute(target, module, name)
     if is_factory:
         found = _made_by(target, found)
-    again = f"{module_name}:{name}" + ("()" if is_factory else "")
+    again = f"{module.__name__}:{name}" + ("()" if is_factory else "")
     return _recognised(again, found)
 
 
@@ -162,6 +164,25 @@ class _Lifespan:
         self._answers[phase].set()
 
 
+def _find(target: str, module_name: str, name: str) -> tuple[ModuleType, str]:
+    """The module, and the name to look up in it: ``tasks.WorkerSettings`` is what one writes for arq."""
+    try:
+        return _import(target, module_name), name or DEFAULT_NAME
+    except ImportFailed:
+        parent, _, last = module_name.rpartition(".")
+        module = sys.modules.get(parent)
+        if name or module is None:
+            raise
+        _refuse_other_classes(target, _attribute(target, module, last))
+        return module, last
+
+
+def _refuse_other_classes(target: str, found: object) -> None:
+    if not is_worker_settings(found):
+        what = f"{target.rpartition('.')[2]} has neither functions nor cron_jobs, as worker settings have"
+        raise ImportFailed(target, f"{what}; an app is written with a colon, module:name") from None
+
+
 def _import(target: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
@@ -169,16 +190,16 @@ def _import(target: str, name: str) -> ModuleType:
         missing = error.name or ""
         if name != missing and not name.startswith(f"{missing}."):
             raise  # the module is there, but imports something that is not: that is for its author to see
-        _refuse_settings(target, name)
         raise ImportFailed(target, f"there is no module {missing!r} here") from None
 
 
-def _refuse_settings(target: str, name: str) -> None:
-    """``tasks.WorkerSettings``, as one writes it for arq."""
-    module_name, dot, last = name.rpartition(".")
-    module = sys.modules.get(module_name)
-    if dot and module is not None and inspect.isclass(getattr(module, last, None)):
-        raise ImportFailed(target, f"{last} is a class; worker settings in the manner of arq are not supported")
+def is_worker_settings(found: object) -> bool:
+    """True for what says which functions to run, as arq's users write it: a class, an object or a dict."""
+    if isinstance(found, Mapping):
+        return "functions" in found or "cron_jobs" in found
+    if isinstance(found, (ModuleType, Hub, Worker)):
+        return False
+    return hasattr(found, "functions") or hasattr(found, "cron_jobs")
 
 
 def _attribute(target: str, module: ModuleType, path: str) -> object:
@@ -213,6 +234,8 @@ def _recognised(target: str, found: object) -> LoadedApp:
     hub = _hub_of(found)
     if hub is not None and callable(found):
         return LoadedApp(target, hub=hub, asgi=cast("AsgiApp", found))
+    if is_worker_settings(found):
+        return LoadedApp(target, settings=found)
     if inspect.isroutine(found):
         raise ImportFailed(target, "it is a function; if it makes the app, add --factory")
     raise ImportFailed(target, f"{_a(found)} has no ArqWeb: add ArqWeb(app)")

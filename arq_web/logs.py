@@ -51,6 +51,16 @@ class LogOutput:
         logger.setLevel(self._level)
         logger.propagate = False
 
+    @property
+    def level(self) -> int:
+        """Of our own lines."""
+        return self._level
+
+    def set_level(self, level: int) -> None:
+        """Show our own lines from this level on, from now on."""
+        self._level = level
+        logging.getLogger(OURS).setLevel(level)
+
     def take_in_app(self, task_names: Iterable[str] = ()) -> None:
         """Show the app's lines too, now that it had its chance to configure logging itself. May be repeated.
 

@@ -32,7 +32,7 @@ from arq_web.job import JobInfo, JobState
 from arq_web.registry import Registry
 from arq_web.store.connection import Connections
 from arq_web.store.keys import is_name
-from arq_web.store.store import Enqueued, EnqueueReply, NewJob, Store
+from arq_web.store.store import Enqueued, EnqueueReply, NewJob, Replace, Store
 from arq_web.store.target import RedisTarget
 from arq_web.store.watcher import Watcher
 from arq_web.task import Call, Enqueueable, Task
@@ -212,7 +212,7 @@ class Queue:
             max_crashes=task.policy.max_crashes,
             keep_s=-(-keep_ms // 1000),
             unique=options.unique or "-",
-            replace=options.on_finished == "replace",
+            replace=Replace.FINISHED if options.on_finished == "replace" else Replace.NOTHING,
             extra=_extra(options.timeout_ms, options.max_tries, keep_ms),
         )
 

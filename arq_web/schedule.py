@@ -17,27 +17,16 @@ _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,90}")  # with "cron:" and the tick it is
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """One recurring job. Made by ``schedule(...)``."""
+class Ticks:
+    """When a recurring job is due, and what becomes of missed runs."""
 
-    name: str
-    call: Call[Any]
     times: Times
     misfire: Misfire
-    overlap: Overlap
 
     @property
     def fingerprint(self) -> str:
         """Changes with everything that a process must agree on to fire it."""
-        words = f"{self.times.fingerprint} {self.call.task.name} {self.misfire} {self.overlap}"
-        return hashlib.blake2s(words.encode(), digest_size=8).hexdigest()
-
-    def job_call(self, tick_ms: int) -> Call[Any]:
-        """The call to enqueue for one tick: its id is the tick's, so that it exists once."""
-        options = replace(self.call.options, id=f"cron:{self.name}:{tick_ms}")
-        if self.overlap == "skip":
-            options = replace(options, unique=f"cron:{self.name}")
-        return replace(self.call, options=options)
+        return _fingerprint(f"{self.times.fingerprint} {self.misfire}")
 
     def tick_after(self, tick_ms: int, now_ms: int) -> int:
         """The tick to store once ``tick_ms`` is dealt with: the next one, or the next one to come (server time)."""
@@ -46,6 +35,27 @@ class Schedule:
             return following
         # The ticks that were missed meanwhile are one missed run: the job of ``tick_ms`` stands for all of them.
         return self.times.next_after_ms(now_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule(Ticks):
+    """One recurring job. Made by ``schedule(...)``."""
+
+    name: str
+    call: Call[Any]
+    overlap: Overlap
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with everything that a process must agree on to fire it."""
+        return _fingerprint(f"{self.times.fingerprint} {self.call.task.name} {self.misfire} {self.overlap}")
+
+    def job_call(self, tick_ms: int) -> Call[Any]:
+        """The call to enqueue for one tick: its id is the tick's, so that it exists once."""
+        options = replace(self.call.options, id=f"cron:{self.name}:{tick_ms}")
+        if self.overlap == "skip":
+            options = replace(options, unique=f"cron:{self.name}")
+        return replace(self.call, options=options)
 
 
 def schedule(
@@ -77,4 +87,8 @@ def schedule(
         raise InvalidSchedule(chosen, "its name needs 1 to 90 of the characters A-Z a-z 0-9 . _ : @ - (give name=...)")
     if misfire not in ("once", "all", "skip") or overlap not in ("allow", "skip"):
         raise InvalidSchedule(chosen, "misfire is 'once', 'all' or 'skip', overlap is 'allow' or 'skip'")
-    return Schedule(chosen, call, when, misfire, overlap)
+    return Schedule(times=when, misfire=misfire, name=chosen, call=call, overlap=overlap)
+
+
+def _fingerprint(words: str) -> str:
+    return hashlib.blake2s(words.encode(), digest_size=8).hexdigest()

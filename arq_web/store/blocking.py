@@ -12,6 +12,9 @@ from arq_web.store.link import Link, pack
 from arq_web.store.replies import ErrorReply, Fault, Reply, fault_of, store_error
 from arq_web.store.target import RedisTarget
 
+PUNCTUAL_BELOW_S = 2.0
+"""A wait that is shorter has a reason to end in time; an idle worker's has none, and its commands are counted."""
+
 
 class BlockingConnection:
     """Waits for wake markers; one wait at a time. Belongs to the loop in which it is made; opened at first use.
@@ -61,8 +64,9 @@ class BlockingConnection:
             raise StoreUnavailable(self._address, _CLOSED_HERE)
         self._woken = woken
         try:
-            # A new pop ends by itself: Redis keeps its time, and the task the deadline.
-            limit_s = timeout_s if is_taken_over else None
+            # A new pop ends by itself: Redis keeps its time, and the task the deadline. But it looks only ten times a
+            # second whose time has passed: a wait that is short, because something is due, ends by our own clock.
+            limit_s = timeout_s if is_taken_over or timeout_s < PUNCTUAL_BELOW_S else None
             either: set[asyncio.Future[Any]] = {pop, woken}
             await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -298,7 +298,8 @@ def _close_without_loop(transport: asyncio.WriteTransport) -> None:
             part.abort()
         finish = getattr(part, "_call_connection_lost", None)
         if finish is not None:
-            with contextlib.suppress(RuntimeError):
+            # AttributeError: it was closed already, by whoever closed the loop.
+            with contextlib.suppress(RuntimeError, AttributeError):
                 finish(None)
 
 

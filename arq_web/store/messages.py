@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Literal
 
 from arq_web.store.record import ClaimedJob
 from arq_web.store.scripts import Argument
+
+
+class Replace(StrEnum):
+    """Which finished job of the same id gives way to a new one."""
+
+    NOTHING = "0"
+    FINISHED = "1"
+    GONE = "2"
+    """One that was to be kept for less than a minute: its record is still there, but that time has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,7 @@ class NewJob:
     max_crashes: int = 3
     keep_s: int = 3600
     unique: str = "-"
-    replace: bool = False
+    replace: Replace = Replace.NOTHING
     extra: bytes = b""
 
     def arguments(self) -> tuple[Argument, ...]:
@@ -42,7 +51,7 @@ class NewJob:
             self.keep_s,
             self.unique,
             self.task,
-            "1" if self.replace else "0",
+            self.replace.value,
             b" " + self.extra if self.extra else b"",
             self.payload,
         )
@@ -100,7 +109,11 @@ SettleOutcome = Literal["complete", "retry", "snooze", "park", "bury", "cancel",
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How one attempt ends. ``ms``: how long to keep the record (complete), or to wait (retry, snooze, park)."""
+    """How one attempt ends. ``ms``: how long to keep it (complete, bury, cancel), or to wait (retry, snooze, park).
+
+    For ``complete`` 0 keeps no result. For ``bury`` 0 keeps the record as long as the queue keeps its dead, and less
+    than 0 keeps no error. For ``cancel`` 0 keeps the record as long as its enqueue says, and less than 0 not at all.
+    """
 
     job_id: str
     attempt: int

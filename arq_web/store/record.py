@@ -69,6 +69,8 @@ class ClaimedJob:
     note: Note
     payload: bytes
     extra: dict[str, object]
+    cancel_requested: bool = False
+    """Its end was asked for before it was claimed: it is not to start."""
 
 
 class UnreadableRecord(ValueError):
@@ -104,6 +106,7 @@ def read_claimed(job_id: str, queue: str, raw: bytes, aside: bytes) -> ClaimedJo
             note=_read_note(note) if note else _NO_NOTE,
             payload=aside if "a" in options else payload,
             extra=_read_extra(options),
+            cancel_requested=b"c" in changes[9],
         )
     except (ValueError, IndexError, msgspec.DecodeError) as error:
         raise UnreadableRecord(f"{raw[:80]!r}: {error}") from error
@@ -137,7 +140,7 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             enqueued_at_ms=int(created),
             since_ms=int(since),
             started_at_ms=int(started) or None,
-            due_at_ms=int(due) or None,
+            due_at_ms=None if state.is_terminal else int(due) or None,
             expires_at_ms=int(options.get("e", 0)) or None,
             keep_result_ms=int(options.get("k", DEFAULT_KEEP_S)) * 1000,
             unique=options["u"].decode() if "u" in options else None,
@@ -146,6 +149,7 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             error=_error(noted),
             progress=ProgressInfo(*noted.progress) if noted.progress else None,
             has_result=has_result,
+            gone_at_ms=(int(due) or None) if state.is_terminal else None,
             result=note if has_result else None,
             payload=aside if "a" in options else payload,
             extra=_read_extra(options),

@@ -21,6 +21,7 @@ from arq_web.store.messages import (
     Reclaimed,
     ReclaimReply,
     Renewed,
+    Replace,
     Settled,
     Settlement,
     SettleOutcome,
@@ -41,6 +42,7 @@ __all__ = [
     "ReclaimReply",
     "Reclaimed",
     "Renewed",
+    "Replace",
     "SettleOutcome",
     "Settled",
     "Settlement",
@@ -117,9 +119,20 @@ class Store:
         return [Settled(_int(code)) for code in await self._run_list(scripts.SETTLE, arguments)]
 
     def renew_arguments(
-        self, worker: str, kind: WorkerKind, lease_ms: int, last_token: str, held: Sequence[Held]
+        self,
+        worker: str,
+        kind: WorkerKind,
+        lease_ms: int,
+        last_token: str,
+        held: Sequence[Held],
+        *,
+        asked_ms: int = 0,
     ) -> list[Argument]:
-        """The arguments of one renewal: sent by the renewal thread over its own connection."""
+        """The arguments of one renewal: sent by the renewal thread over its own connection.
+
+        ``asked_ms`` is the server's time as this process knows it; 0 when it does not. Then only what no claim can be
+        about is handed back.
+        """
         rest: list[Argument] = []
         for lease in held:
             rest += (lease.job_id, 0 if lease.is_lapsing else lease.attempt, lease.token)
@@ -130,18 +143,26 @@ class Store:
             lease_ms=lease_ms,
             alive_ms=WORKER_ALIVE_MS,
             last_token=last_token or "-",
+            asked_ms=asked_ms,
         )
 
     async def renew(
-        self, worker: str, kind: WorkerKind, lease_ms: int, last_token: str, held: Sequence[Held]
+        self,
+        worker: str,
+        kind: WorkerKind,
+        lease_ms: int,
+        last_token: str,
+        held: Sequence[Held],
+        *,
+        asked_ms: int = 0,
     ) -> list[Renewed]:
         """Keep leases; each is answered on its own."""
-        arguments = self.renew_arguments(worker, kind, lease_ms, last_token, held)
+        arguments = self.renew_arguments(worker, kind, lease_ms, last_token, held, asked_ms=asked_ms)
         return [Renewed(_int(code)) for code in await self._run_list(scripts.RENEW, arguments)]
 
-    async def reclaim(self, limit: int = 100, grace_ms: int = 3000) -> ReclaimReply:
-        """Take jobs from workers whose lease has passed."""
-        arguments = scripts.RECLAIM.arguments(limit=limit, grace_ms=grace_ms, keep_dead_ms=self._keep_dead_ms)
+    async def reclaim(self, limit: int = 100, grace_ms: int = 3000, *, dead: Sequence[str] = ()) -> ReclaimReply:
+        """Take jobs from workers whose lease has passed (at most ``limit``), and all jobs of the ``dead`` workers."""
+        arguments = scripts.RECLAIM.arguments(dead, limit=limit, grace_ms=grace_ms, keep_dead_ms=self._keep_dead_ms)
         reply = await self._run_list(scripts.RECLAIM, arguments)
         jobs = [
             Reclaimed(
@@ -151,9 +172,13 @@ class Store:
         ]
         return ReclaimReply(_int(reply[0]), _int(reply[1]), _int(reply[2]), jobs)
 
-    async def cancel(self, job_id: str) -> str:
-        """``cancelled``, ``requested``, ``finished`` or ``absent``."""
-        return _text(await self._run(scripts.CANCEL, scripts.CANCEL.arguments(id=job_id)))
+    async def cancel(self, job_id: str, *, by_worker: bool = False) -> str:
+        """``cancelled``, ``requested``, ``finished`` or ``absent``.
+
+        ``by_worker``: a job that waits is not ended here but given to a worker, marked, which ends it before it starts.
+        """
+        arguments = scripts.CANCEL.arguments(("by_worker",) if by_worker else (), id=job_id)
+        return _text(await self._run(scripts.CANCEL, arguments))
 
     async def redrive(self, job_id: str, nonce: str) -> str:
         """``redriven``, ``live``, ``succeeded``, ``held`` or ``absent``."""
@@ -169,6 +194,11 @@ class Store:
         """Note a running attempt's progress; False when it does not own the job any more."""
         arguments = scripts.PROGRESS.arguments(id=job_id, attempt=attempt, token=token, note=note)
         return _int(await self._run(scripts.PROGRESS, arguments)) == 1
+
+    async def abandon(self, job_id: str, attempt: int, token: str) -> bool:
+        """The process ends before this attempt: its lapsed lease is to cost nothing. False when it lost the job."""
+        arguments = scripts.ABANDON.arguments(id=job_id, attempt=attempt, token=token)
+        return _int(await self._run(scripts.ABANDON, arguments)) == 1
 
     async def declare(self, name: str, fingerprint: str, first_tick_ms: int) -> tuple[int, int]:
         """Make a schedule known; returns server time and its next tick, ms."""

@@ -20,6 +20,7 @@ from arq_web.job import ErrorInfo
 from arq_web.queue import Queue
 from arq_web.registry import Registry
 from arq_web.store.record import ClaimedJob, Note, encode_note
+from arq_web.store.store import Settlement
 from arq_web.sync_queue import SyncQueue
 from arq_web.task import Task
 from arq_web.worker.outcome import (
@@ -35,6 +36,7 @@ from arq_web.worker.outcome import (
     storable,
     timed_out,
 )
+from arq_web.worker.report import report_end
 from arq_web.worker.running import Running, StopReason
 
 OWN_KINDS = frozenset({"context", "progress", "queue", "sync_queue"})
@@ -50,6 +52,26 @@ class Resolver(Protocol):
 
     def describe(self, error: BaseException) -> dict[str, object] | None:
         """What to store of an exception beside type and message (an HTTPException's status), or None."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs attempts: the tasks of an app (AttemptRunner), or what another API understands by a job."""
+
+    def timeout_s(self, job: ClaimedJob) -> float:
+        """Seconds that one attempt of this job may take."""
+        ...
+
+    def max_tries(self, job: ClaimedJob) -> int:
+        """Attempts of this job that may end in a failure, the first included."""
+        ...
+
+    async def run(self, running: Running, limits: AttemptLimits) -> Outcome:
+        """One attempt, from stored arguments to outcome. Raises only where it was cancelled before it began."""
+        ...
+
+    def ended(self, running: Running, outcome: Outcome, settlement: Settlement) -> None:
+        """Redis has recorded this end: write the line, tell who must know."""
         ...
 
 
@@ -72,6 +94,7 @@ class AttemptRunner:
         worker: str,
         threads: int,
         resolver: Resolver | None = None,
+        timeout_s: float = 300.0,
     ) -> None:
         """Know the tasks; run nothing yet.
 
@@ -81,15 +104,36 @@ class AttemptRunner:
             worker: the worker's id, for the job's context.
             threads: ``def`` tasks at the same time.
             resolver: the framework's part, if there is one.
+            timeout_s: of an attempt, where neither call nor task names one.
         """
         self.registry = registry
+        self._default_timeout_s = timeout_s
         self._queue_of, self._worker, self._resolver = queue_of, worker, resolver
         self._threads = threads
         self._limiter: CapacityLimiter | None = None  # made on the loop that uses it
 
+    def timeout_s(self, job: ClaimedJob) -> float:
+        """Seconds that one attempt of this job may take: the call's own option, or the task's policy."""
+        own, task = job.extra.get("timeout_ms"), self.registry.find(job.task)
+        if isinstance(own, int):
+            return own / 1000
+        if task is not None and task.policy.timeout_ms is not None:
+            return task.policy.timeout_ms / 1000
+        return self._default_timeout_s
+
+    def max_tries(self, job: ClaimedJob) -> int:
+        """Attempts of this job that may end in a failure: the call's own option, or the task's policy."""
+        return _max_tries_of(self.registry.find(job.task), job)
+
+    def ended(self, running: Running, outcome: Outcome, settlement: Settlement) -> None:
+        """The one line at the end of an attempt."""
+        report_end(running, outcome, settlement)
+
     async def run(self, running: Running, limits: AttemptLimits) -> Outcome:
         """One attempt, from stored arguments to outcome. Never raises but when the loop itself is cancelled."""
         job = running.job
+        if job.cancel_requested:
+            return Cancelled()
         task = self.registry.find(job.task)
         if task is None:
             unknown = UnknownTask(job.task, [known.name for known in self.registry])
@@ -145,7 +189,7 @@ class AttemptRunner:
         running.in_thread = True
         self._limiter = self._limiter or CapacityLimiter(self._threads)
         stop = running.stop = running.stop or threading.Event()
-        without_exit = functools.partial(_without_exit, call)
+        without_exit = functools.partial(_without_exit, call, running)
         inner = asyncio.ensure_future(anyio.to_thread.run_sync(without_exit, limiter=self._limiter))
         cancelled: asyncio.CancelledError | None = None
         while not inner.done():
@@ -176,7 +220,7 @@ class AttemptRunner:
             attempt=job.attempt,
             failures=job.failures,
             crashes=job.crashes,
-            max_tries=max_tries_of(task, job),
+            max_tries=_max_tries_of(task, job),
             enqueued_at_ms=job.enqueued_at_ms,
             worker=self._worker,
             _stop=running.stop,
@@ -198,22 +242,16 @@ class AttemptRunner:
         return outcome_of_error(error, task, job, data)
 
 
-def max_tries_of(task: Task[..., Any] | None, job: ClaimedJob) -> int:
-    """Attempts of this job that may end in a failure: the call's own option, or the task's policy."""
+def lost_child(reason: str) -> ErrorInfo:
+    """What is stored of a child process that died."""
+    return ErrorInfo("ChildProcessDied", reason, reason="crashed")
+
+
+def _max_tries_of(task: Task[..., Any] | None, job: ClaimedJob) -> int:
     own = job.extra.get("max_tries")
     if isinstance(own, int):
         return own
     return task.policy.max_tries if task is not None else 1
-
-
-def timeout_s_of(task: Task[..., Any] | None, job: ClaimedJob, default_s: float) -> float:
-    """Seconds that one attempt of this job may take."""
-    own = job.extra.get("timeout_ms")
-    if isinstance(own, int):
-        return own / 1000
-    if task is not None and task.policy.timeout_ms is not None:
-        return task.policy.timeout_ms / 1000
-    return default_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +261,13 @@ class _Exit:
     error: SystemExit | KeyboardInterrupt
 
 
-def _without_exit(call: Callable[[], object]) -> object:
+def _without_exit(call: Callable[[], object], running: Running) -> object:
     try:
         return call()
     except (SystemExit, KeyboardInterrupt) as error:
         return _Exit(error)
+    finally:
+        running.has_returned = True
 
 
 async def _report(running: Running, fraction: float, message: str) -> None:
@@ -263,8 +303,3 @@ def _succeeded(task: Task[..., Any], value: object, max_result_bytes: int) -> Ou
         why = f"it takes {len(body):,} bytes; the limit is {max_result_bytes:,} (max_payload_bytes)"
         return Failed(error_info(UnstorableResult(task.name, why), "unstorable_result"), None)
     return Succeeded(body)
-
-
-def lost_child(reason: str) -> ErrorInfo:
-    """What is stored of a child process that died."""
-    return ErrorInfo("ChildProcessDied", reason, reason="crashed")

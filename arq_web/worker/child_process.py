@@ -36,8 +36,8 @@ class ChildProcess:
         self._ended = asyncio.create_task(self._watch(), name=f"arq_web.child {process.pid}")
 
     @classmethod
-    async def start(cls, setup: Setup) -> ChildProcess:
-        """Start a process; it reads ``setup`` in its own time.
+    async def start(cls, setup: Setup, keep: int | None = None) -> ChildProcess:
+        """Start a process; it reads ``setup`` in its own time, and keeps the file descriptor ``keep`` open.
 
         Raises:
             OSError: the system gives us no process.
@@ -45,6 +45,7 @@ class ChildProcess:
         # The child asks for death with the *thread* that started it (Linux knows no other way), so it must be the
         # loop's thread, not one of a pool.
         ours, theirs = socket.socketpair()
+        kept = () if keep is None else (keep,)
         with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours)
             try:
@@ -54,7 +55,8 @@ class ChildProcess:
                     "arq_web._child",
                     str(theirs.fileno()),
                     str(os.getpid()),
-                    pass_fds=(theirs.fileno(),),
+                    *map(str, kept),
+                    pass_fds=(theirs.fileno(), *kept),
                     stdin=asyncio.subprocess.DEVNULL,
                     env={**os.environ, "ARQ_WEB_ROLE": "worker"},
                 )

@@ -6,10 +6,11 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 from arq_web import events
-from arq_web.errors import StoreError
+from arq_web.errors import StoreCorrupt, StoreError
 from arq_web.events import emit
 from arq_web.store.record import ClaimedJob
 from arq_web.store.store import ClaimReply, Store, WorkerKind
@@ -22,11 +23,25 @@ from arq_web.worker.settler import Settler
 IDLE_S = 2.0
 """Longest wait for a wake marker: the marker is a hint, and a claim follows anyway."""
 
+BURST_LOOK_S = 0.1
+"""In a burst: the end of the last running job sets no marker."""
+
 FORGET_S = 5.0
 """A queue that was not claimed for so long (the worker is full, or an earlier queue never empties) is looked at all the
 same: so its due jobs are promoted, its dead workers noticed, and this worker counts as listening."""
 
+NOTHING = ClaimReply([], [], now_ms=0, next_due_ms=0, lease_count=0, ready_count=0, standby=False)
+
 OnClaimed = Callable[[Store, str, list[ClaimedJob]], None]
+
+
+class Burst(Enum):
+    """What a worker in a burst waits for before it ends."""
+
+    READY = "ready"
+    """What is ready, runs here, or was to be retried by itself."""
+    ALL = "all"
+    """Everything: what is due later as well, and what runs elsewhere."""
 
 
 class Waiter(Protocol):
@@ -59,16 +74,19 @@ class Claimer:
         outage: Outage,
         clock: ServerClock,
         on_claimed: OnClaimed,
+        most_jobs: int | None = None,
     ) -> None:
         self._stores, self._table, self._make_waiter = stores, table, make_waiter
         self._waiter_bases = [store.base for store in stores]
         self._waiter = make_waiter(self._waiter_bases)
         self._worker, self._kind, self._lease_ms = worker, kind, lease_ms
         self._settler, self._leases, self._outage, self._clock = settler, leases, outage, clock
-        self._on_claimed = on_claimed
+        self._on_claimed, self._most_jobs = on_claimed, most_jobs
         self._stopping = asyncio.Event()
         self._claim_count = 0
         self._claimed_at_s: dict[str, float] = {}
+        self._broken: set[str] = set()
+        self._broken_until_s: dict[str, float] = {}
         self._standby: set[str] = set()
         self._pending_retry_until_s = 0.0
         self.lease_counts: dict[str, int] = {}
@@ -87,14 +105,14 @@ class Claimer:
         """A burst does not end before the retries that it caused itself have had their turn."""
         self._pending_retry_until_s = max(self._pending_retry_until_s, time.monotonic() + delay_ms / 1000 + 0.5)
 
-    async def run(self, *, burst: bool) -> None:
-        """Claim until stopped; in a ``burst``, until nothing is ready or running."""
-        while not self._stopping.is_set():
+    async def run(self, *, burst: Burst | None) -> None:
+        """Claim until stopped, or until ``most_jobs`` were; in a ``burst``, until nothing is left of what it is for."""
+        while not self._stopping.is_set() and self._most_jobs != 0:
             if not await self._wait_for_slot():
                 await self._look_at_forgotten()
                 continue
-            wanted, got, ready_left = self._table.free, 0, 0
-            for store in self._stores:
+            wanted, got, ready_left = self._wanted(), 0, 0
+            for store in self._usable_stores():
                 reply = await self._claim(store, wanted - got)
                 if reply is None:
                     return
@@ -102,16 +120,34 @@ class Claimer:
                 ready_left += 0 if reply.standby else reply.ready_count
                 if got >= wanted:
                     break
+            if self._most_jobs is not None:
+                self._most_jobs -= got
             await self._look_at_forgotten()
             if got >= wanted or ready_left:
                 continue
-            if burst and not got and not len(self._table) and time.monotonic() >= self._pending_retry_until_s:
+            if burst and not got and self._has_finished(burst):
                 return
             await self._wait_for_jobs(burst)
 
+    def _wanted(self) -> int:
+        return self._table.free if self._most_jobs is None else min(self._table.free, self._most_jobs)
+
+    def _has_finished(self, burst: Burst) -> bool:
+        """Nothing was ready: is nothing left either that a burst waits for?"""
+        if len(self._table):
+            return False
+        if burst is Burst.READY:
+            return time.monotonic() >= self._pending_retry_until_s
+        return not any(self._next_due_ms.values()) and not any(self.lease_counts.values())
+
+    def _usable_stores(self) -> list[Store]:
+        """A broken index stops its own queue until somebody mends it, and not the others."""
+        now_s = time.monotonic()
+        return [store for store in self._stores if self._broken_until_s.get(store.queue, 0.0) <= now_s]
+
     async def _look_at_forgotten(self) -> None:
         """Claim nothing from queues that were not claimed for a while."""
-        for store in self._stores:
+        for store in self._usable_stores():
             if time.monotonic() - self._claimed_at_s.get(store.queue, 0.0) > FORGET_S:
                 await self._claim(store, 0)
 
@@ -119,10 +155,21 @@ class Claimer:
         """One claim, sent with one token until it is answered; None when the worker stops meanwhile."""
         self._claim_count += 1
         token = f"{self._claim_count}.{secrets.token_urlsafe(8)}"  # the count tells a late copy from the newest claim
+        self._table.expect_claim(store)
         while True:
             sent_at_s = time.monotonic()
             try:
                 reply = await store.claim(self._worker, self._kind, token, limit, self._lease_ms)
+            except StoreCorrupt as error:
+                self._broken_until_s[store.queue] = time.monotonic() + IDLE_S
+                self._next_due_ms.pop(store.queue, None)
+                self._table.forget_claim(store)
+                if store.queue not in self._broken:
+                    self._broken.add(store.queue)
+                    emit(
+                        events.STORE_TROUBLE, redis=error.address, error=f"queue {store.queue!r} stands still: {error}"
+                    )
+                return NOTHING
             except StoreError as error:
                 if self._stopping.is_set():
                     return None
@@ -131,11 +178,13 @@ class Claimer:
                 await self._or_stop(self._settler.wait_until_quiet())
                 continue
             if reply.jobs and (time.monotonic() - sent_at_s) * 1000 > self._lease_ms / 2:
-                # The loop was blocked, or Redis slow: others may have taken these meanwhile. The same token again
-                # renews and returns what is still ours.
+                # The loop was blocked, or Redis slow: others may have taken these meanwhile, or our own renewals have
+                # handed them back (renew.lua counts on this limit). The same token again renews and returns what is
+                # still ours.
                 continue
             break
         self._outage.over()
+        self._broken.discard(store.queue)
         self._note(store, reply)
         self._on_claimed(store, token, reply.jobs)
         return reply
@@ -158,9 +207,9 @@ class Claimer:
         await self._or_stop(self._table.wait_for_slot(), timeout_s=FORGET_S)
         return self._table.free > 0 and not self._stopping.is_set()
 
-    async def _wait_for_jobs(self, burst: bool) -> None:
+    async def _wait_for_jobs(self, burst: Burst | None) -> None:
         """Until a wake marker, the next due time, or two seconds."""
-        timeout_s = IDLE_S if not burst else 0.1
+        timeout_s = BURST_LOOK_S if burst and (burst is Burst.READY or len(self._table)) else IDLE_S
         due_ms = min((at_ms for at_ms in self._next_due_ms.values() if at_ms), default=0)
         if due_ms:
             timeout_s = min(timeout_s, max(0.001, self._clock.seconds_until(due_ms)))

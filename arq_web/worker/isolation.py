@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from arq_web import events
@@ -22,6 +23,7 @@ from arq_web.worker.attempt import AttemptLimits, lost_child
 from arq_web.worker.child_process import ChildDied, ChildProcess
 from arq_web.worker.child_protocol import NotLoaded, Run, Setup, Started, Stop
 from arq_web.worker.child_source import Sources
+from arq_web.worker.neighbours import Neighbours
 from arq_web.worker.outcome import (
     Cancelled,
     Crashed,
@@ -37,8 +39,11 @@ from arq_web.worker.running import Running, StopReason
 
 START_LIMIT_S = 60.0
 """For starting a process and loading the app in it: some import for long."""
-KILL_AFTER_S = 0.5
+STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
+"""A hundred suspects that all start at once would keep each other, and the worker, from starting within that time."""
+KILL_AFTER_S = 0.3
 """After its timeout, or after it was told to stop, an attempt has so long to end by itself."""
+LONGEST_WAIT_S = 86_400.0
 IDLE_S = 60.0
 CLOSE_GRACE_S = 3.0
 
@@ -52,21 +57,25 @@ _OUTCOME_OF_STOP: dict[StopReason, Outcome] = {
 class Isolation:
     """Runs attempts in child processes: one attempt at a time in each, and the next one in the same."""
 
-    def __init__(self, registry: Registry, queues: QueueSet, *, worker: str, app_target: str | None) -> None:
+    def __init__(
+        self, registry: Registry, queues: QueueSet, neighbours: Neighbours, *, worker: str, app_target: str | None
+    ) -> None:
         """Start nothing yet.
 
         Args:
             registry: the app's tasks.
             queues: whose Redis and settings the children use, over connections of their own.
+            neighbours: the worker's sign of life, which lasts until its children are gone too.
             worker: the worker's id, for the jobs' context.
             app_target: ``module:name`` of the app; None looks for it among the loaded modules when it is needed.
         """
-        self._registry, self._queues, self._worker = registry, queues, worker
+        self._registry, self._queues, self._neighbours, self._worker = registry, queues, neighbours, worker
         self._sources = Sources(registry, app_target)
         self._unloadable: set[str] = set()
         self._children: set[ChildProcess] = set()
         self._idle: list[ChildProcess] = []
         self._ending: set[asyncio.Task[None]] = set()
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
 
     def check_importable(self, task: Task[..., Any]) -> None:
         """Refuse a process task that no child could load: at the worker's start, not at the first job.
@@ -95,11 +104,16 @@ class Isolation:
             return Failed(error_info(error, "not_importable"), None)
         request = Run(running.job, source, limits.timeout_s, limits.max_result_bytes)
         alone = _is_suspect(running.job)
+        has_child = self._idle and not alone
         try:
             with _time_stands_still(running):
-                child = await self._begin(request, alone=alone)
+                async with nullcontext() if has_child else self._starting:
+                    child = await self._begin(request, alone=alone)
         except _NotBegun as error:
-            self._unloadable.add(task.name)
+            if not error.child_died:
+                self._unloadable.add(task.name)
+            elif alone and running.job.note.reason == error.info.reason:
+                return Crashed(error.info)  # twice: it is no accident, and no worker should run what children die of
             return Parked(error.info)
         outcome = await self._finish(child, running, task, limits)
         self._give_back(child, reuse=not alone and not isinstance(outcome, Failed))
@@ -138,7 +152,7 @@ class Isolation:
                 self._give_back(child, reuse=False)
                 if child.is_used:  # it died while it was idle: that says nothing about this job
                     continue
-                raise _NotBegun(lost_child(f"{error}, while it loaded the task")) from error
+                raise _NotBegun(lost_child(f"{error}, while it loaded the task"), child_died=True) from error
             except TimeoutError as error:
                 await self._kill(child)
                 raise _NotBegun(error_info(error, "not_loaded")) from error
@@ -160,7 +174,7 @@ class Isolation:
                 return child
             self._give_back(child, reuse=False)
         try:
-            child = await ChildProcess.start(self._setup())
+            child = await ChildProcess.start(self._setup(), self._neighbours.handle)
         except OSError as error:
             raise _NotBegun(error_info(error, "no_process")) from error
         self._children.add(child)
@@ -226,10 +240,10 @@ class Isolation:
 
 
 class _NotBegun(Exception):
-    """The task did not begin; ``info`` says why."""
+    """The task did not begin; ``info`` says why, ``child_died`` whether the process ended, which it could not say."""
 
-    def __init__(self, info: ErrorInfo) -> None:
-        self.info = info
+    def __init__(self, info: ErrorInfo, *, child_died: bool = False) -> None:
+        self.info, self.child_died = info, child_died
         super().__init__(info.message)
 
 
@@ -246,8 +260,11 @@ def _as_outcome(answer: object) -> Outcome:
 
 @contextmanager
 def _time_stands_still(running: Running) -> Iterator[None]:
-    """The start of a process and the imports in it are not the attempt's time: its lease must not lapse by them."""
-    running.started_at_s = time.monotonic() + START_LIMIT_S
+    """The start of a process, the wait for it and the imports in it are not the attempt's time.
+
+    Its lease must not lapse by them. Each of those before it ends within START_LIMIT_S.
+    """
+    running.started_at_s = time.monotonic() + LONGEST_WAIT_S
     try:
         yield
     finally:

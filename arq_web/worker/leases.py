@@ -20,10 +20,11 @@ from arq_web import events
 from arq_web.events import Event, emit
 from arq_web.store import scripts
 from arq_web.store.store import Held, Renewed, WorkerKind
-from arq_web.worker.running import OVERDUE_GRACE_S, Running, RunningTable, StopReason
+from arq_web.worker.clock import ServerClock
+from arq_web.worker.outage import WRONG_TYPE
+from arq_web.worker.running import OVERDUE_GRACE_S, HeldInQueue, Running, RunningTable, StopReason
 
 if TYPE_CHECKING:
-    from arq_web.store.store import Store
     from arq_web.store.target import RedisTarget
 
 RENEW_EVERY_S = 1.0
@@ -47,9 +48,10 @@ class LeaseKeeper:
         kind: WorkerKind,
         lease_ms: int,
         deadline_s: float,
+        clock: ServerClock,
         may_exit: bool,
     ) -> None:
-        self._table, self._target = table, target
+        self._table, self._target, self._clock = table, target, clock
         self._worker, self._kind, self._lease_ms, self._deadline_s = worker, kind, lease_ms, deadline_s
         self._may_exit = may_exit
         self._client: Any = None
@@ -60,6 +62,7 @@ class LeaseKeeper:
         self._passed_at_s = time.monotonic()
         self._is_ping_answered = True
         self._blocked_reported = False
+        self._outlives = False
         self._failing_since_s: float | None = None
         self._failure_reported = False
         self._thread: threading.Thread | None = None
@@ -72,11 +75,18 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="arq_web.leases", daemon=True)
         self._thread.start()
 
-    async def stop(self) -> None:
-        """End the thread; leases that are still held lapse."""
-        self._stopping.set()
+    async def stop(self, *, with_threads: bool = True) -> None:
+        """End the thread; leases that are still held lapse.
+
+        Args:
+            with_threads: those of attempts in threads too; else they are kept until these have returned.
+        """
+        if not with_threads and self._threads_left():
+            self._outlives = True
+        else:
+            self._stopping.set()
         self._kick.set()
-        if self._thread is not None:
+        if self._thread is not None and not self._outlives:
             await asyncio.to_thread(self._thread.join, self._deadline_s * 2 + 1)
         for future in self._waiting:
             future.cancel()
@@ -96,36 +106,50 @@ class LeaseKeeper:
         while not self._stopping.is_set():
             self._kick.wait(pause_s)
             self._kick.clear()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or (self._outlives and not self._threads_left()):
                 break
             pause_s = RENEW_EVERY_S if self._renew_all() else RETRY_EVERY_S  # first: nothing may keep it waiting
-            self._watch_the_loop()
+            if not self._outlives:
+                self._watch_the_loop()
         self._disconnect()
+
+    def _threads_left(self) -> bool:
+        return any(running.in_thread and not running.has_returned for running in self._table.all())
 
     def _renew_all(self) -> bool:
         """Renew every queue's leases; False when Redis did not answer (try again soon)."""
-        try:
-            for last_token, held in self._table.held_by_queue().values():
-                self._renew(held[0].store, last_token, held)
-        except Exception as error:  # noqa: BLE001 - whatever the client raises: the thread must live
-            self._disconnect()
-            self._report_failure(error)
+        asked_ms = self._clock.now_ms  # before the look at the table: the server judges by it how old that is
+        failure: Exception | None = None
+        for held in self._table.held_by_queue():
+            try:
+                self._renew(held, asked_ms)
+            except Exception as error:  # noqa: BLE001 - whatever the client raises: the thread must live
+                failure = error
+                if held.attempts:
+                    self._report_failure(error)
+                if WRONG_TYPE not in str(error):  # one queue's broken index is not the others' trouble
+                    self._disconnect()
+                    break
+        if failure is not None:
             return False
         self._failing_since_s = None
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._tell_waiting)
         return True
 
-    def _renew(self, store: Store, last_token: str, held: list[Running]) -> None:
+    def _renew(self, held: HeldInQueue, asked_ms: int) -> None:
         leases = [
             Held(running.job.id, running.job.attempt, running.job.token, is_lapsing=not self._is_alive(running))
-            for running in held
+            for running in held.attempts
         ]
-        arguments = store.renew_arguments(self._worker, self._kind, self._lease_ms, last_token, leases)
-        for running, code in zip(held, self._evaluate(store.base, arguments), strict=True):
+        arguments = held.store.renew_arguments(
+            self._worker, self._kind, self._lease_ms, held.last_token, leases, asked_ms=asked_ms
+        )
+        for running, code in zip(held.attempts, self._evaluate(held.store.base, arguments), strict=True):
             if Renewed(code) is not Renewed.KEPT:
                 reason = StopReason.LEASE_LOST if Renewed(code) is Renewed.LOST else StopReason.CANCEL
-                self._loop.call_soon_threadsafe(running.end_early, reason)
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self._loop.call_soon_threadsafe(running.end_early, reason)
 
     def _evaluate(self, base: bytes, arguments: list[Any]) -> list[int]:
         if self._client is None:
@@ -150,6 +174,8 @@ class LeaseKeeper:
 
     def _is_alive(self, running: Running) -> bool:
         """False for an attempt so long past its timeout that its lease must lapse; a running thread keeps it."""
+        if self._outlives:
+            return running.in_thread and not running.has_returned
         overdue_s = running.overdue_s
         if overdue_s < OVERDUE_GRACE_S or running.is_settling:
             return True

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from arq_web import events
 from arq_web.errors import JobIdConflict, StoreError
 from arq_web.events import emit
 from arq_web.queue import Queue
-from arq_web.schedule import Schedule
-from arq_web.store.store import FireReply, Reclaimed, Store
+from arq_web.schedule import Schedule, Ticks
+from arq_web.store.store import FireReply, NewJob, Reclaimed, Store
 from arq_web.worker.clock import ServerClock
+from arq_web.worker.neighbours import Neighbours
 from arq_web.worker.outage import Outage
 
+LOOK_EVERY_S = 0.5
+"""For neighbours that died."""
 RECLAIM_EVERY_S = 1.0
 RECLAIM_COUNT = 100
 LONGEST_SLEEP_S = 60.0
@@ -25,26 +30,35 @@ SKIP_LATE_MS = 60_000
 
 
 class Reclaimer:
-    """Looks each second for leases that have passed, in the queues that have any lease at all."""
+    """Looks for leases that have passed, in the queues that have any lease at all, and for neighbours that died."""
 
     def __init__(
-        self, stores: Sequence[Store], lease_counts: dict[str, int], outage: Outage, clock: ServerClock
+        self,
+        stores: Sequence[Store],
+        lease_counts: dict[str, int],
+        neighbours: Neighbours,
+        outage: Outage,
+        clock: ServerClock,
     ) -> None:
-        self._stores, self._lease_counts = stores, lease_counts
+        self._stores, self._lease_counts, self._neighbours = stores, lease_counts, neighbours
         self._outage, self._clock = outage, clock
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled. The first look is now: a worker that is started again comes for its own jobs."""
+        due_s = time.monotonic() + RECLAIM_EVERY_S
         while True:
-            await asyncio.sleep(RECLAIM_EVERY_S)
+            dead, is_due = self._neighbours.dead(), time.monotonic() >= due_s
             for store in self._stores:
-                if self._lease_counts.get(store.queue):
-                    await self._reclaim(store)
+                if dead or (is_due and self._lease_counts.get(store.queue)):
+                    await self._reclaim(store, dead)
+            if is_due:
+                due_s = time.monotonic() + RECLAIM_EVERY_S
+            await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _reclaim(self, store: Store) -> None:
+    async def _reclaim(self, store: Store, dead: Sequence[str]) -> None:
         try:
-            reply = await store.reclaim(RECLAIM_COUNT)
-            while len(reply.jobs) == RECLAIM_COUNT:
+            reply = await store.reclaim(RECLAIM_COUNT, dead=dead)
+            while len(reply.jobs) >= RECLAIM_COUNT:
                 self._report(reply.jobs)
                 reply = await store.reclaim(RECLAIM_COUNT)
         except StoreError as error:
@@ -62,11 +76,54 @@ class Reclaimer:
             emit(events.JOB_RECLAIMED, job=job.id, task=job.task, crashes=job.crashes, worker=job.worker, state=state)
 
 
+class Firing(Protocol):
+    """What a Scheduler needs of a recurring job: its times, where it is fired, and the job of a tick."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its queue."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """Where its jobs go."""
+        ...
+
+    @property
+    def schedule(self) -> Ticks:
+        """When, and what becomes of missed runs."""
+        ...
+
+    def new_job(self, tick_ms: int) -> NewJob:
+        """The job of one tick."""
+        ...
+
+    def conflict(self, tick_ms: int, existing_task: str) -> Exception | None:
+        """What it means that the tick's id belongs to a job of another task; None: the tick is skipped."""
+        ...
+
+
+class QueueFiring:
+    """A schedule of a task, in one of the app's queues."""
+
+    def __init__(self, schedule: Schedule, queue: Queue) -> None:
+        self.name, self.schedule, self.store, self._queue = schedule.name, schedule, queue.store, queue
+
+    def new_job(self, tick_ms: int) -> NewJob:
+        """The call of one tick, encoded."""
+        return self._queue.new_job(self.schedule.job_call(tick_ms))
+
+    def conflict(self, tick_ms: int, existing_task: str) -> Exception | None:
+        """Somebody gave one of our ids to a job of his own."""
+        return JobIdConflict(self.new_job(tick_ms).id, self.schedule.call.task.name, existing_task)
+
+
 class Scheduler:
     """Fires one schedule at its ticks. Any number of processes do; the script lets each tick pass once."""
 
-    def __init__(self, schedule: Schedule, queue: Queue, outage: Outage, clock: ServerClock) -> None:
-        self._schedule, self._queue, self._outage, self._clock = schedule, queue, outage, clock
+    def __init__(self, firing: Firing, outage: Outage, clock: ServerClock) -> None:
+        self._firing, self._schedule, self._store = firing, firing.schedule, firing.store
+        self._outage, self._clock = outage, clock
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -84,11 +141,9 @@ class Scheduler:
         """Make the schedule known, from now on or from a tick that was missed; returns its next tick, ms."""
         while True:
             try:
-                now_ms = await self._queue.store.server_now_ms()
+                now_ms = await self._store.server_now_ms()
                 first_ms = missed_ms or self._schedule.times.next_after_ms(now_ms)
-                now_ms, tick_ms = await self._queue.store.declare(
-                    self._schedule.name, self._schedule.fingerprint, first_ms
-                )
+                now_ms, tick_ms = await self._store.declare(self._firing.name, self._schedule.fingerprint, first_ms)
             except StoreError as error:
                 await self._outage.wait(error)
                 continue
@@ -100,23 +155,32 @@ class Scheduler:
         schedule, now_ms = self._schedule, self._clock.now_ms
         following_ms = schedule.tick_after(tick_ms, now_ms)
         skipped = schedule.misfire == "skip" and now_ms - tick_ms > SKIP_LATE_MS
-        new = None if skipped else self._queue.new_job(schedule.job_call(tick_ms))
-        reply = await self._queue.store.fire(schedule.name, schedule.fingerprint, tick_ms, following_ms, new)
+        new = None if skipped else self._firing.new_job(tick_ms)
+        reply = await self._store.fire(self._firing.name, schedule.fingerprint, tick_ms, following_ms, new)
         self._clock.saw(reply.now_ms)
-        return await self._next_tick(reply, tick_ms, skipped)
+        if reply.outcome == "conflict":
+            error = self._firing.conflict(tick_ms, reply.job_id)
+            if error is None:
+                self._say_skipped(tick_ms, f"its id belongs to a job of {reply.job_id}")
+                return (
+                    await self._store.fire(self._firing.name, schedule.fingerprint, tick_ms, following_ms, None)
+                ).tick_ms
+            emit(events.STORE_TROUBLE, redis=self._store.connections.target.address, error=str(error))
+            await asyncio.sleep(LOOK_AGAIN_S)
+            return await self._declare()
+        return await self._next_tick(reply, tick_ms, None if new is None else new.id)
 
-    async def _next_tick(self, reply: FireReply, tick_ms: int, skipped: bool) -> int:
-        name = self._schedule.name
+    async def _next_tick(self, reply: FireReply, tick_ms: int, job_id: str | None) -> int:
         match reply.outcome:
             case "fired":
-                if skipped:
-                    emit(events.SCHEDULE_SKIPPED, schedule=name, tick=tick_ms, reason="missed")
-                elif reply.job_id != f"cron:{name}:{tick_ms}":
-                    emit(events.SCHEDULE_SKIPPED, schedule=name, tick=tick_ms, reason=f"job {reply.job_id} still lives")
+                if job_id is None:
+                    self._say_skipped(tick_ms, "missed")
+                elif reply.job_id != job_id:
+                    self._say_skipped(tick_ms, f"job {reply.job_id} still lives")
                 else:
                     emit(
                         events.SCHEDULE_FIRED,
-                        schedule=name,
+                        schedule=self._firing.name,
                         job=reply.job_id,
                         tick=tick_ms,
                         late_ms=reply.now_ms - tick_ms,
@@ -125,16 +189,13 @@ class Scheduler:
             case "moved" | "early":
                 return reply.tick_ms
             case "foreign":  # another version of the app declared its own spec: it fires, we look again now and then
-                reason = "another version of the app has declared it"
-                emit(events.SCHEDULE_SKIPPED, schedule=name, tick=tick_ms, reason=reason)
+                self._say_skipped(tick_ms, "another version of the app has declared it")
                 return await self._wait_for_ours(tick_ms, reply.tick_ms)
-            case "conflict":
-                error = JobIdConflict(f"cron:{name}:{tick_ms}", self._schedule.call.task.name, reply.job_id)
-                emit(events.STORE_TROUBLE, redis=self._queue.store.connections.target.address, error=str(error))
-                await asyncio.sleep(LOOK_AGAIN_S)
-                return await self._declare()
             case _:  # the database was flushed, or the schedule has not been declared for long
                 return await self._declare()
+
+    def _say_skipped(self, tick_ms: int, reason: str) -> None:
+        emit(events.SCHEDULE_SKIPPED, schedule=self._firing.name, tick=tick_ms, reason=reason)
 
     async def _wait_for_ours(self, missed_ms: int, theirs_ms: int) -> int:
         """Wait until nobody of the other version is left: its stored tick then stays in the past, and we declare again.
@@ -146,7 +207,7 @@ class Scheduler:
         while True:
             await asyncio.sleep(LOOK_AGAIN_S)
             try:
-                reply = await self._queue.store.fire(self._schedule.name, self._schedule.fingerprint, 0, 0, None)
+                reply = await self._store.fire(self._firing.name, self._schedule.fingerprint, 0, 0, None)
             except StoreError as error:
                 await self._outage.wait(error)
                 continue

@@ -11,6 +11,8 @@ from arq_web.errors import StoreError, StoreUnavailable
 from arq_web.events import emit
 
 FIRST_S, LONGEST_S = 0.05, 0.5
+WRONG_TYPE = "WRONGTYPE"
+"""In Redis' words: a key holds another type. Scripts say so of a queue's indexes only, and before they write."""
 
 
 class Outage:

@@ -19,16 +19,21 @@ TRACEBACK_CHARS, MESSAGE_CHARS = 8_000, 2_000
 
 
 class Succeeded(msgspec.Struct, frozen=True, tag=True):
-    """The task returned; ``result`` is encoded."""
+    """The task returned; ``result`` is encoded, and kept for ``keep_ms`` (None: as the call says)."""
 
     result: bytes
+    keep_ms: int | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """It raised, or took too long. ``retry_after_ms`` is None when it must not be tried again."""
+    """It raised, or took too long. ``retry_after_ms`` is None when it must not be tried again.
+
+    ``keep_ms`` is how long it stays where this was its last try; None: as long as the queue keeps its dead.
+    """
 
     error: ErrorInfo
     retry_after_ms: int | None
+    keep_ms: int | None = None
 
 
 class Snoozed(msgspec.Struct, frozen=True, tag=True):
@@ -45,7 +50,9 @@ class Parked(msgspec.Struct, frozen=True, tag=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True, tag=True):
-    """Its end was asked for, and it ended."""
+    """Its end was asked for, and it ended; kept for ``keep_ms`` (None: as the call says)."""
+
+    keep_ms: int | None = None
 
 
 class Interrupted(msgspec.Struct, frozen=True, tag=True):
@@ -72,22 +79,22 @@ def decide(outcome: Outcome, job: ClaimedJob, *, max_tries: int, keep_result_ms:
         outcome: what the attempt came to.
         job: as it was claimed.
         max_tries: of this job, the options of its call included.
-        keep_result_ms: how long a success is kept.
+        keep_result_ms: how long a success is kept, unless the outcome says it.
         now_ms: server time.
     """
     match outcome:
-        case Succeeded(result):
-            return _settle(job, "complete", keep_result_ms, result)
-        case Failed(error, retry_after_ms):
+        case Succeeded(result, keep_ms):
+            return _settle(job, "complete", keep_result_ms if keep_ms is None else keep_ms, result)
+        case Failed(error, retry_after_ms, keep_ms):
             if retry_after_ms is None or job.failures + 1 >= max_tries:
-                return _settle(job, "bury", 0, _note(error))
+                return _settle(job, "bury", _ending_ms(keep_ms), _note(error))
             return _settle(job, "retry", retry_after_ms, _note(error))
         case Snoozed(error, delay_ms):
             return _settle(job, "snooze", delay_ms, _note(error))
         case Parked(error):
             return _park(job, error, now_ms)
-        case Cancelled():
-            return _settle(job, "cancel", 0, b"")
+        case Cancelled(keep_ms):
+            return _settle(job, "cancel", _ending_ms(keep_ms), b"")
         case Interrupted():
             return _settle(job, "release", 0, b"")
         case Crashed():
@@ -159,8 +166,14 @@ def _park(job: ClaimedJob, error: ErrorInfo, now_ms: int) -> Settlement:
     )
     if now_ms - since_ms >= PARK_GIVE_UP_MS:
         return _settle(job, "bury", 0, encode_note(note))
-    delay_ms = min(PARK_LONGEST_MS, max(PARK_FIRST_MS, now_ms - since_ms))
+    # A quarter of it: in a deployment the old worker may take it again and again, while the new one waits.
+    delay_ms = min(PARK_LONGEST_MS, max(PARK_FIRST_MS, (now_ms - since_ms) // 4))
     return _settle(job, "park", delay_ms, encode_note(note))
+
+
+def _ending_ms(keep_ms: int | None) -> int:
+    """As ``settle`` wants it for bury and cancel: 0 as queue or call say, less than 0 not at all."""
+    return 0 if keep_ms is None else keep_ms or -1
 
 
 def _settle(job: ClaimedJob, word: Any, ms: int, note: bytes) -> Settlement:

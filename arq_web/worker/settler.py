@@ -12,10 +12,12 @@ from arq_web.errors import StoreCorrupt, StoreError
 from arq_web.events import emit
 from arq_web.store.store import Settled, Settlement, Store
 from arq_web.worker.leases import LeaseKeeper
-from arq_web.worker.outage import Outage
+from arq_web.worker.outage import WRONG_TYPE, Outage
 
 GROUP_COUNT = 500
 GROUP_BYTES = 4 << 20
+TRY_BROKEN_S = 2.0
+"""Between looks whether somebody has mended a queue's index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Settler:
     def __init__(self, worker: str, leases: LeaseKeeper, outage: Outage) -> None:
         self._worker, self._leases, self._outage = worker, leases, outage
         self._waiting: deque[_Entry] = deque()
+        self._parked: dict[Store, list[_Entry]] = {}
+        self._broken: set[Store] = set()
         self._arrived = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -52,7 +56,7 @@ class Settler:
             self._quiet.set()
 
     async def wait_until_quiet(self) -> None:
-        """Return when everything that was put is acknowledged."""
+        """Return when everything that was put is acknowledged (but what waits for a broken index to be mended)."""
         await self._quiet.wait()
 
     def _next_group(self) -> list[_Entry]:
@@ -65,20 +69,44 @@ class Settler:
         return group
 
     async def _settle(self, group: list[_Entry]) -> None:
+        store = group[0].store
         while True:
+            if store in self._parked:
+                self._parked[store].extend(group)
+                return
             try:
-                answers = await group[0].store.settle(self._worker, [entry.settlement for entry in group])
+                answers = await store.settle(self._worker, [entry.settlement for entry in group])
             except StoreCorrupt as error:
-                await self._settle_singly(group, error)
+                if WRONG_TYPE in str(error):
+                    self._park(group, error)
+                else:
+                    await self._settle_singly(group, error)
                 return
             except StoreError as error:
                 await self._outage.wait(error)
                 await self._leases.renewed()  # owners first: what we settle must still be ours
                 continue
             self._outage.over()
+            self._broken.discard(store)
             for entry, answer in zip(group, answers, strict=True):
                 _tell(entry, answer)
             return
+
+    def _park(self, group: list[_Entry], error: StoreCorrupt) -> None:
+        """Somebody overwrote an index of the queue: until it is mended nothing of the queue moves, and nothing is lost.
+
+        Given up, the attempts would begin again as soon as it is mended: so they keep slot and lease, and nobody waits.
+        """
+        store = group[0].store
+        if store not in self._broken:
+            self._broken.add(store)
+            emit(events.STORE_TROUBLE, redis=error.address, error=f"queue {store.queue!r} stands still: {error}")
+        self._parked[store] = group
+        asyncio.get_running_loop().call_later(TRY_BROKEN_S, self._unpark, store)
+
+    def _unpark(self, store: Store) -> None:
+        self._waiting.extend(self._parked.pop(store))
+        self._arrived.set()
 
     async def _settle_singly(self, group: list[_Entry], error: StoreCorrupt) -> None:
         """One entry broke the script: the others must not suffer. The broken one's lease lapses: it is reclaimed."""

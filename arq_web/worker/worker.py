@@ -5,6 +5,7 @@ attempts     one asyncio task per job, running the task          (attempt.py →
 settler      ends attempts in groups, fenced                     (settler.py)
 leases       a thread that renews what is held                   (leases.py)
 maintenance  takes back what silent workers held; schedules      (maintenance.py)
+neighbours   a sign of life for the other workers of this host   (neighbours.py)
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ import functools
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from arq_web import events
 from arq_web.config import Config
-from arq_web.errors import StoreError
+from arq_web.errors import InvalidConfig, StoreError
 from arq_web.events import emit
 from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
 from arq_web.registry import Registry
@@ -30,12 +30,13 @@ from arq_web.retry import Backoff, to_ms
 from arq_web.schedule import Schedule
 from arq_web.store.record import ClaimedJob
 from arq_web.store.store import Settled, Settlement, Store, WorkerKind
-from arq_web.worker.attempt import AttemptLimits, AttemptRunner, Resolver, max_tries_of, timeout_s_of
-from arq_web.worker.claimer import Claimer
+from arq_web.worker.attempt import AttemptLimits, AttemptRunner, Resolver, Runner
+from arq_web.worker.claimer import Burst, Claimer
 from arq_web.worker.clock import ServerClock
 from arq_web.worker.isolation import Isolation
 from arq_web.worker.leases import LeaseKeeper
-from arq_web.worker.maintenance import Reclaimer, Scheduler
+from arq_web.worker.maintenance import Firing, QueueFiring, Reclaimer, Scheduler
+from arq_web.worker.neighbours import Neighbours
 from arq_web.worker.outage import Outage
 from arq_web.worker.outcome import (
     Cancelled,
@@ -46,14 +47,16 @@ from arq_web.worker.outcome import (
     decide,
     error_info,
 )
-from arq_web.worker.report import report_end
 from arq_web.worker.running import Running, RunningTable, StopReason
 from arq_web.worker.settler import Settler
+from arq_web.worker.supervision import supervised
 
 CLAIM_LIMIT_S = 3.0
 """A stopping worker waits so long for the answer of its last claim."""
-INTERRUPT_LIMIT_S = 2.0
-"""Interrupted attempts have so long to clean up and be handed back."""
+INTERRUPT_LIMIT_S = 0.5
+"""Interrupted attempts have so long to clean up and be handed back: the process ends within a second of its drain."""
+LEAVE_LIMIT_S = 0.5
+"""For the last words to Redis, which may be away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,10 @@ class WorkerOptions:
     concurrency: int
     drain_s: float
     kind: WorkerKind = WorkerKind.EXTERNAL
-    burst: bool = False
+    burst: Burst | None = None
+    """End when nothing is left to do; None: when told to stop."""
+    most_jobs: int | None = None
+    """End when so many were claimed."""
     app_target: str | None = None
     """``module:name`` of the app, from which a child process can load it again."""
     owns_process: bool = False
@@ -92,6 +98,8 @@ class Worker:
         *,
         schedules: Sequence[Schedule] = (),
         resolver: Resolver | None = None,
+        runner: Runner | None = None,
+        firings: Sequence[Firing] = (),
     ) -> None:
         """Know what to do; begin nothing yet.
 
@@ -101,21 +109,32 @@ class Worker:
             options: queues, concurrency, ...
             schedules: recurring jobs that it fires.
             resolver: the framework's part in an attempt.
+            runner: runs the attempts in the place of the registry's tasks.
+            firings: recurring jobs that are no calls of tasks.
 
         Raises:
             InvalidTask: a task that runs in a process of its own cannot be imported there.
             InvalidOption: a schedule's queue is not declared.
+            InvalidConfig: ``lock_dir`` cannot be used.
         """
         self.id = f"{socket.gethostname().replace(' ', '-')}:{os.getpid()}:{secrets.token_hex(4)}"
         self.options, self.counts = options, WorkerCounts()
         self._queues, self._registry, self._config = queues, registry, queues.config
         self._table = RunningTable(options.concurrency)
-        self._schedules = [(each, self._queue_of(each)) for each in schedules]
+        self._firings = [*(QueueFiring(each, self._queue_of(each)) for each in schedules), *firings]
         self._stores = [queues.store(name) for name in options.queues]
-        self._runner = AttemptRunner(
-            registry, queues.queue, worker=self.id, threads=options.concurrency, resolver=resolver
+        self._runner: Runner = runner or AttemptRunner(
+            registry,
+            queues.queue,
+            worker=self.id,
+            threads=options.concurrency,
+            resolver=resolver,
+            timeout_s=self._config.timeout_s,
         )
-        self._isolation = Isolation(registry, queues, worker=self.id, app_target=options.app_target)
+        self._neighbours = Neighbours(queues.config.namespace, self.id, queues.config.lock_dir)
+        if self._config.lock_dir and not self._neighbours.has_place():
+            raise InvalidConfig("lock_dir", self._config.lock_dir, "a folder where this user may make a private one")
+        self._isolation = Isolation(registry, queues, self._neighbours, worker=self.id, app_target=options.app_target)
         for task in registry:
             self._isolation.check_importable(task)
         self._stopping = asyncio.Event()
@@ -166,16 +185,18 @@ class Worker:
             outage=self._outage,
             clock=self._clock,
             on_claimed=self._start_attempts,
+            most_jobs=self.options.most_jobs,
         )
-        reclaimer = Reclaimer(self._stores, claimer.lease_counts, self._outage, self._clock)
+        reclaimer = Reclaimer(self._stores, claimer.lease_counts, self._neighbours, self._outage, self._clock)
         helpers: list[asyncio.Task[None]] = []
         try:
+            self._neighbours.appear()
             self._leases.start()
-            helpers.append(self._supervised("settler", self._settler.run))
-            helpers.append(self._supervised("reclaimer", reclaimer.run))
-            for schedule, queue in self._schedules:
-                scheduler = Scheduler(schedule, queue, self._outage, self._clock)
-                helpers.append(self._supervised(f"schedule {schedule.name}", scheduler.run))
+            helpers.append(supervised("settler", self._settler.run))
+            helpers.append(supervised("reclaimer", reclaimer.run))
+            for firing in self._firings:
+                scheduler = Scheduler(firing, self._outage, self._clock)
+                helpers.append(supervised(f"schedule {firing.name}", scheduler.run))
             yield claimer
         except BaseException:
             await self._interrupt()  # cancelled from outside: attempts must not outlive their leases
@@ -184,9 +205,13 @@ class Worker:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+            self._table.give_up()
             await self._isolation.aclose()
-            await self._leases.stop()  # last: it kept the drain safe
+            # Last: it kept the drain safe. A web process may live on with a thread of ours: then its lease is kept too.
+            await self._leases.stop(with_threads=self.options.owns_process)
             await claimer.aclose()
+            if not len(self._table):  # else a thread runs on, and our neighbours may take its job when the process ends
+                self._neighbours.disappear()
 
     def _make_leases(self, config: Config) -> LeaseKeeper:
         return LeaseKeeper(
@@ -196,6 +221,7 @@ class Worker:
             kind=self.options.kind,
             lease_ms=int(config.lease_s * 1000),
             deadline_s=config.command_deadline_s,
+            clock=self._clock,
             may_exit=self.options.owns_process,
         )
 
@@ -222,11 +248,12 @@ class Worker:
         if not len(self._table):
             return
         await self._interrupt()
-        emit(
-            events.WORKER_CUT_SHORT,
-            released=self.counts.released,
-            abandoned=len(self._table),  # threads that nobody can stop: their leases lapse after the process has ended
-        )
+        abandoned = self._table.all()  # they end with the process
+        emit(events.WORKER_CUT_SHORT, released=self.counts.released, abandoned=len(abandoned))
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(LEAVE_LIMIT_S):
+                jobs = [(running.store, running.job) for running in abandoned]
+                await asyncio.gather(*(store.abandon(job.id, job.attempt, job.token) for store, job in jobs))
 
     async def _interrupt(self) -> None:
         """End what still runs and hand it back, as far as that goes within a moment."""
@@ -237,7 +264,7 @@ class Worker:
     async def _leave(self) -> None:
         """Nobody may think for another ten seconds that somebody listens. A Redis that is away is not waited for."""
         with contextlib.suppress(StoreError, TimeoutError):
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(LEAVE_LIMIT_S):
                 for store in self._stores:
                     await store.leave(self.id, self.options.kind)
 
@@ -251,7 +278,7 @@ class Worker:
 
     def _start_attempts(self, store: Store, token: str, jobs: list[ClaimedJob]) -> None:
         """Take over what a claim brought: nothing may come between the claim's reply and this."""
-        claimed = [Running(job, store, self._timeout_s(job)) for job in jobs]
+        claimed = [Running(job, store, self._runner.timeout_s(job)) for job in jobs]
         self._table.add_claimed(store.queue, token, claimed)
         if jobs:
             self._claimer.lease_counts[store.queue] = max(1, self._claimer.lease_counts.get(store.queue, 0))
@@ -259,6 +286,7 @@ class Worker:
             if self._stopping.is_set():
                 self._settle(running, Interrupted())
             else:
+                running.settle = self._settle
                 running.task = asyncio.create_task(self._attempt(running))
                 running.task.add_done_callback(functools.partial(self._ended, running))
 
@@ -286,7 +314,8 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - a fault of ours is a failure of the attempt: it must cost a try
             emit(events.HELPER_FAILED, helper=f"attempt of {job.task}", error=repr(error))
             outcome = Failed(error_info(error, "internal"), to_ms(Backoff()(job.failures + 1, error)))
-        self._settle(running, outcome)
+        if not running.is_settling:  # else its runner has settled it before it returned
+            self._settle(running, outcome)
 
     def _ended(self, running: Running, task: asyncio.Task[None]) -> None:
         """An attempt that ended without a settlement (a fault of ours) must not keep its slot and lease for ever."""
@@ -296,12 +325,12 @@ class Worker:
             emit(events.HELPER_FAILED, helper=f"attempt of {running.job.task}", error=repr(error))
 
     def _settle(self, running: Running, outcome: Outcome) -> None:
-        job, task = running.job, self._registry.find(running.job.task)
+        job = running.job
         keep_ms = job.extra.get("keep_ms", job.keep_result_ms)
         settlement = decide(
             outcome,
             job,
-            max_tries=max_tries_of(task, job),
+            max_tries=self._runner.max_tries(job),
             keep_result_ms=keep_ms if isinstance(keep_ms, int) else job.keep_result_ms,
             now_ms=self._clock.now_ms,
         )
@@ -315,6 +344,7 @@ class Worker:
 
     def _settled(self, running: Running, outcome: Outcome, settlement: Settlement, answer: Settled) -> None:
         """Redis has acknowledged: the slot is free, the line is logged."""
+        running.answer = answer
         self._table.remove(running)
         job = running.job
         if answer is Settled.LOST:
@@ -326,7 +356,7 @@ class Worker:
             emit(events.JOB_CANCELLED, job=job.id, task=job.task, attempt=job.attempt)
             return
         self._count(settlement)
-        report_end(running, outcome, settlement)
+        self._runner.ended(running, outcome, settlement)
 
     def _count(self, settlement: Settlement) -> None:
         match settlement.outcome:
@@ -339,27 +369,10 @@ class Worker:
             case _:
                 pass
 
-    @staticmethod
-    def _supervised(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """A helper that goes on for the worker's life: what ends it unasked is logged, and it begins again."""
-
-        async def run() -> None:
-            while True:
-                try:
-                    await work()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the worker must not lose this part
-                    emit(events.HELPER_FAILED, helper=name, error=repr(error))
-                    await asyncio.sleep(1.0)
-
-        return asyncio.create_task(run(), name=f"arq_web.{name}")
-
     def _queue_of(self, schedule: Schedule) -> Queue:
         """The schedule's own queue, or the app's first: the same in every worker, whichever queues it serves."""
         first = (self._queues.names or (DEFAULT_QUEUE,))[0]
         return self._queues.queue(schedule.call.options.queue or schedule.call.task.policy.queue or first)
-
-    def _timeout_s(self, job: ClaimedJob) -> float:
-        return timeout_s_of(self._registry.find(job.task), job, self._config.timeout_s)
 
     def _limits(self, running: Running) -> AttemptLimits:
         return AttemptLimits(running.timeout_s, self._config.max_payload_bytes)

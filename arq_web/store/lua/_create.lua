@@ -15,9 +15,15 @@ local function arguments(from)
   return {
     id = ARGV[from], nonce = ARGV[from + 1], priority = tonumber(ARGV[from + 2]), due = moment(ARGV[from + 3]),
     expires = moment(ARGV[from + 4]), max_crashes = tonumber(ARGV[from + 5]), keep_s = tonumber(ARGV[from + 6]),
-    unique = ARGV[from + 7], task = ARGV[from + 8], replace = ARGV[from + 9] == '1', extra = ARGV[from + 10],
+    unique = ARGV[from + 7], task = ARGV[from + 8], replace = ARGV[from + 9], extra = ARGV[from + 10],
     payload = ARGV[from + 11],
   }
+end
+
+-- '1': any finished job of its id gives way; '2': one that was to be kept for less than a minute, and that time has passed.
+local function gives_way(j, a)
+  if not TERMINAL[j.state] then return false end
+  return a.replace == '1' or a.replace == '2' and j.due ~= '0' and tonumber(j.due) <= now_ms
 end
 
 -- What stands in the way of job `a`: its outcome and the id that answers for it, or nil. Writes nothing.
@@ -31,7 +37,7 @@ local function obstacle(a)
     local j = type(raw) == 'string' and read(raw)
     if not j then return CORRUPT, a.id end
     if j.nonce == a.nonce and j.task == a.task then return CREATED, a.id end -- the same request, sent again
-    local replaced = a.replace and TERMINAL[j.state]
+    local replaced = gives_way(j, a)
     if j.task ~= a.task and not replaced then return CONFLICT, j.task end
     if not replaced then return EXISTS, a.id end
   end
@@ -49,7 +55,7 @@ local function create(a)
   local head = later and table.concat({ 's 0 0 0 0 -', now_ms, 0, a.due, '- -' }, ' ') or 'q'
   redis.call('SET', base .. 'j:' .. a.id, head .. '\n' .. spec_of(a) .. (a.aside and '' or a.payload))
   if a.aside then redis.call('SET', base .. 'p:' .. a.id, a.payload) end
-  if a.replace and not a.aside then redis.call('DEL', base .. 'p:' .. a.id) end
+  if a.replace ~= '0' and not a.aside then redis.call('DEL', base .. 'p:' .. a.id) end
   redis.pcall('ZREM', DEAD, a.id) -- a dead job of this id may be gone by its time, and still be listed
   if a.unique ~= '-' then redis.call('SET', base .. 'u:' .. a.unique, a.id) end
   if later then return make_due(a.id, a.due) end

@@ -1,5 +1,4 @@
--- _end: how an attempt gives its job back, and how a job comes to its end.
-local MIN_KEEP_MS = 60000 -- no record goes within a minute of its end: a lost reply must find it
+-- _end: how an attempt gives its job back, and how a job comes to its end. Needs _kept.
 local COUNTED = { c = 'complete', x = 'cancel', e = 'expired' } -- the dead: 'bury' or 'lost'
 
 local function free_unique(unique, id)
@@ -8,18 +7,13 @@ end
 
 -- The one way to an end: the record gets its time to live, the unique key goes, whoever watches is told.
 local function finish(id, j, state, keep_ms, note)
+  local watched, gone_at = flagged(j, 'w'), keep_ms < MIN_KEEP_MS and now_ms + math.max(keep_ms, 0) or 0
   keep_ms = math.min(math.max(keep_ms, MIN_KEEP_MS), LATEST_MS)
-  local watched = flagged(j, 'w')
-  j.state, j.since, j.due, j.note, j.flags = state, now_ms, 0, note, flagged(j, 'n') and 'n' or '-'
+  j.state, j.since, j.due, j.note, j.flags = state, now_ms, gone_at, note, flagged(j, 'n') and 'n' or '-'
   local raw = write(id, j, keep_ms)
   if j.aside then redis.call('PEXPIRE', base .. 'p:' .. id, keep_ms) end
   free_unique(j.unique, id)
-  if state == 'd' then
-    if type(redis.pcall('ZADD', DEAD, now_ms, id)) == 'number' then
-      redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now_ms - keep_ms) -- their records are gone too
-      redis.call('PEXPIRE', DEAD, keep_ms)
-    end
-  end
+  if state == 'd' then list_dead(id, keep_ms) end
   if watched then
     for _, channel in ipairs(redis.pcall('SMEMBERS', base .. 'w:' .. id)) do
       redis.pcall('PUBLISH', channel, base .. '\n' .. id .. '\n' .. raw)
@@ -52,6 +46,7 @@ end
 
 -- A lease that ended without a settle, or a child process that died: costs a crash, never a failure.
 local function crash(id, j, keep_dead_ms)
+  if flagged(j, 'a') then return release(id, j) end
   j.crashes = j.crashes + 1
   count('crash')
   if flagged(j, 'c') then return finish(id, j, 'x', j.keep_ms, '') end
@@ -59,20 +54,16 @@ local function crash(id, j, keep_dead_ms)
   lose(id, j, keep_dead_ms, 'lost_worker', 'LostWorker', 'the process that ran it died ' .. j.crashes .. ' times')
 end
 
--- What is not ours is kept for a week with its raw bytes, and counted; it never stops a worker.
+-- What is no job of ours goes to the rejects, and is counted.
 local function reject(id, reason)
-  local key, raw = base .. 'j:' .. id, redis.pcall('GET', base .. 'j:' .. id)
-  if type(raw) == 'table' then raw = redis.pcall('DUMP', key) end
-  if type(raw) ~= 'string' then raw = '' end
+  local key = base .. 'j:' .. id
+  local raw = raw_of(key)
   -- Its unique key goes too, when enough of it can be read; whatever says so is asked whether it is this job's.
   for unique in string.gmatch(string.match(string.sub(raw, 1, 2048), '^[^\n]*\n[^\n]*') or '', ' u(%S+)') do
     free_unique(unique, id)
   end
-  if type(redis.pcall('LPUSH', REJECTS, table.concat({ now_ms, reason, #id, id .. raw }, '\n'))) == 'number' then
-    redis.call('LTRIM', REJECTS, 0, 999)
-    redis.call('PEXPIRE', REJECTS, WEEK_MS)
-    redis.call('DEL', key, base .. 'p:' .. id)
-  else -- that list is not ours: then it stays where it is for as long
+  if keep_raw(reason, id, raw) then redis.call('DEL', key, base .. 'p:' .. id)
+  else -- then it stays where it is for as long
     redis.call('PEXPIRE', key, WEEK_MS)
     redis.call('PEXPIRE', base .. 'p:' .. id, WEEK_MS)
   end

@@ -1,9 +1,33 @@
 -- _places: where live jobs stand (ready, due, leased), who is told of it, and what is counted.
+
+-- What is not ours is kept for a week with its raw bytes; it never stops a worker.
+local function raw_of(key)
+  local raw = redis.pcall('GET', key)
+  if type(raw) == 'table' then raw = redis.pcall('DUMP', key) end
+  return type(raw) == 'string' and raw or ''
+end
+local function keep_raw(reason, name, raw)
+  local line = table.concat({ now_ms, reason, #name, name .. raw }, '\n')
+  if type(redis.pcall('LPUSH', REJECTS, line)) ~= 'number' then return false end -- that list is not ours either
+  redis.call('LTRIM', REJECTS, 0, 999)
+  redis.call('PEXPIRE', REJECTS, WEEK_MS)
+  return true
+end
+
+-- A hint that somebody overwrote goes there too, and begins anew: it must not bring the queue to a stand.
+local function is_overwritten(name, reply) -- what it answered to a command for its own type
+  if type(reply) ~= 'table' or not string.find(reply.err or '', 'WRONGTYPE', 1, true) then return false end
+  local raw = raw_of(base .. name)
+  redis.call('DEL', base .. name) -- a write that a full Redis accepts: what follows then passes
+  keep_raw('overwritten', name, raw)
+  return true
+end
+
 local woken = false
 local function wake()
-  if not woken and redis.pcall('LLEN', WAKE) == 0 then
-    redis.call('RPUSH', WAKE, '1')
-    redis.call('PEXPIRE', WAKE, 60000)
+  local length = not woken and redis.pcall('LLEN', WAKE)
+  if length == 0 or is_overwritten('wake', length) then
+    if redis.pcall('RPUSH', WAKE, '1') == 1 then redis.pcall('PEXPIRE', WAKE, 60000) end
   end
   woken = true
 end
@@ -18,6 +42,7 @@ end
 
 -- A worker is there. The first write is one that a full Redis accepts; what follows in the same script then passes.
 local function show_up(kind, worker, alive_ms)
+  is_overwritten('workers', redis.pcall('ZCARD', WORKERS))
   redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now_ms)
   redis.call('ZADD', WORKERS, now_ms + alive_ms, kind .. ' ' .. worker)
   redis.call('PEXPIRE', WORKERS, alive_ms)

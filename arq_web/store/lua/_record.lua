@@ -84,7 +84,7 @@ end
 -- nil when it is gone.
 local function payload_of(id, j) return not j.aside and '' or redis.call('MGET', base .. 'p:' .. id)[1] end
 
--- 'c' its cancellation was asked for, 'w' somebody watches it, 'n' its result was not kept.
+-- 'c' its cancellation was asked for, 'w' somebody watches it, 'n' its result was not kept, 'a' its worker has abandoned it.
 local function flagged(j, flag) return string.find(j.flags, flag, 1, true) ~= nil end
 local function set_flag(j, flag)
   if not flagged(j, flag) then j.flags = (j.flags == '-' and '' or j.flags) .. flag end

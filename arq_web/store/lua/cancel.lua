@@ -1,16 +1,24 @@
 -- cancel: end a job that waits; ask for the end of one that runs.
--- Returns 'cancelled', 'requested', 'finished' (it had ended otherwise) or 'absent'. Safe to send twice. Uses _places, _end.
+-- Returns 'cancelled', 'requested', 'finished' (it had ended otherwise) or 'absent'. Safe to send twice. Uses _places, _kept, _end.
 local id = ARGV[1]
+local words_from = 2 -- ARGV[2..]: 'by_worker': one that waits goes marked to a worker, now, and that ends it; else it ends here
 
 local j = read_many({ id })[1]
 if not j then return 'absent' end
 if j.state == 'x' then return 'cancelled' end
 if TERMINAL[j.state] then return 'finished' end
+local by_worker = ARGV[words_from] == 'by_worker'
+if flagged(j, 'c') and (by_worker or j.state == 'r') then return 'requested' end -- sent again
 check_indexes()
 redis.call('ZREM', READY, id) -- a write that a full Redis accepts: a cancel makes room
 redis.call('ZREM', DUE, id)
-if j.state == 'r' then
+if j.state == 'r' or by_worker then
   set_flag(j, 'c')
+  if j.state ~= 'r' then
+    j.state, j.since, j.due = 'q', now_ms, 0
+    make_ready(id, j, (j.created - 1735689600000) * 1000)
+    wake()
+  end
   write(id, j)
   return 'requested'
 end

@@ -2,7 +2,7 @@
 -- The same token again returns the same jobs: a lost reply loses nothing and costs nothing. A token is "<number>.<random>", the
 -- number growing with each claim of the worker: a copy of an older claim than the last one takes nothing.
 -- Returns {now_ms, next due_ms or 0, number of leases, ready jobs left, standby, id, record, payload kept aside or '', ...};
--- standby is 1 when this (embedded) worker took nothing because an external one is alive. Uses _places, _end, _promote.
+-- standby is 1 when this (embedded) worker took nothing because an external one is alive. Uses _places, _kept, _end, _promote.
 local worker = ARGV[1]
 local kind = ARGV[2] -- 'x' external, 'e' embedded, 's' embedded that stands back for external ones
 local token = ARGV[3]

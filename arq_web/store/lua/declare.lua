@@ -5,7 +5,7 @@ local fingerprint = ARGV[2]
 local first_tick_ms = ARGV[3]
 
 local key = base .. 's:' .. name -- "<next tick ms> <fingerprint> <last tick ms>"
-local tick_ms, stored = string.match(redis.call('GET', key) or '', '^(%d+) (%S+) ')
+local tick_ms, stored = string.match(redis.call('MGET', key)[1] or '', '^(%d+) (%S+) ')
 if stored ~= fingerprint then
   tick_ms = first_tick_ms
   redis.call('SET', key, tick_ms .. ' ' .. fingerprint .. ' 0')

@@ -5,7 +5,8 @@
 local jobs_from = 1 -- ARGV[1..]: id, nonce, priority, due, expires, max_crashes, keep_s, unique, task, replace, extra, payload
 
 check_indexes()
-local reply, new = { redis.call('EXISTS', WORKERS) }, {}
+local seen = redis.pcall('ZCOUNT', WORKERS, '(' .. now_ms, '+inf') -- each by its own time: the key lives as long as the last
+local reply, new = { type(seen) == 'number' and seen > 0 and 1 or 0 }, {}
 for from = jobs_from, #ARGV, FIELDS do
   local a = arguments(from)
   local outcome, id = obstacle(a)

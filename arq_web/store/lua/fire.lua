@@ -11,14 +11,17 @@ local jobs_from = 5 -- ARGV[5..]: one job, as for enqueue
 
 check_indexes()
 local key = base .. 's:' .. name
-local tick, stored, fired = string.match(redis.call('GET', key) or '', '^(%d+) (%S+) (%d+)$')
+local tick, stored, fired = string.match(redis.call('MGET', key)[1] or '', '^(%d+) (%S+) (%d+)$')
 tick = tonumber(tick)
 if not tick then return { 'absent', now_ms, 0, '' } end
 if stored ~= fingerprint then return { 'foreign', now_ms, tick, '' } end
 local outcome, id
 local a = ARGV[jobs_from] and arguments(jobs_from)
 if a then outcome, id = obstacle(a) end
-if tonumber(fired) == tick_ms then return { 'fired', now_ms, tick, id or '' } end -- the same request, sent again
+if tonumber(fired) == tick_ms then -- by this very request, sent again; or by another process, whose job has another nonce
+  local is_others = outcome == CONFLICT or outcome == EXISTS and id == a.id
+  return { is_others and 'moved' or 'fired', now_ms, tick, is_others and a.id or id or '' }
+end
 if tick ~= tick_ms then return { 'moved', now_ms, tick, '' } end
 if now_ms < tick_ms then return { 'early', now_ms, tick, '' } end
 if outcome == CONFLICT or outcome == CORRUPT then return { 'conflict', now_ms, tick, id } end

@@ -1,11 +1,12 @@
 -- renew: keep the leases of the attempts that this worker holds, and hand back what it holds without knowing.
--- Returns one number per entry: 1 renewed, 2 renewed and its cancellation was asked for, 0 lost. Uses _places, _end.
+-- Returns one number per entry: 1 renewed, 2 renewed and its cancellation was asked for, 0 lost. Uses _places, _kept, _end.
 local worker = ARGV[1]
 local kind = ARGV[2]
 local lease_ms = tonumber(ARGV[3])
 local alive_ms = tonumber(ARGV[4])
 local last_token = ARGV[5] -- of the newest claim whose reply the worker has read
-local entries_from = 6 -- ARGV[6..]: id, attempt (0: known, but let its lease lapse), token
+local asked_ms = tonumber(ARGV[6]) -- server time when it said all this, as it knows it; 0 when it does not
+local entries_from = 7 -- ARGV[7..]: id, attempt (0: known, but let its lease lapse), token
 
 check_indexes()
 show_up(kind, worker, alive_ms)
@@ -29,11 +30,14 @@ for i, id in ipairs(ids) do
 end
 for first = 1, #leases, 1000 do redis.call('ZADD', LEASES, unpack(leases, first, math.min(first + 999, #leases))) end
 
--- Orphans of our own: only when no claim newer than the worker's list has run meanwhile.
--- Or when the answer of that claim is a lease late: it is of no use any more.
+-- Orphans of our own: only when no claim newer than the worker's list has run meanwhile. Or when the answer of that claim is
+-- so late that the worker, which starts nothing of an answer that took half a lease, cannot use it any more; and before the
+-- lease passes, so that it costs nothing. A list that was on its way for long (Redis stood still) says nothing of the kind.
 local held, last_claim = base .. 'h:' .. worker, base .. 'k:' .. worker
 local last = redis.call('MGET', last_claim)[1]
-if not last or string.match(last, '^%S+') == last_token or redis.call('PTTL', last_claim) <= CLAIM_KEPT_MS then
+local is_fresh = math.abs(now_ms - asked_ms) <= lease_ms / 8
+local is_unread = not last or redis.call('PTTL', last_claim) <= CLAIM_KEPT_MS + lease_ms / 4
+if last and string.match(last, '^%S+') == last_token or is_unread and is_fresh then
   local orphans = {}
   for _, id in ipairs(redis.pcall('SMEMBERS', held)) do
     if not listed[id] then orphans[#orphans + 1] = id end

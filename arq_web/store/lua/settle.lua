@@ -1,7 +1,7 @@
 -- settle: end n attempts, each with an outcome, each only if it is still the owner (attempt and token).
 -- Every entry is checked before any is written. Returns one number per entry: 1 recorded, 2 recorded already by this very
--- attempt (the request was sent twice), 3 recorded as cancelled (that was asked for meanwhile), 0 lost: another attempt
--- owns the job, or its lease was taken away, and nothing was changed. Uses _places, _end.
+-- attempt (the request was sent twice), 3 recorded as cancelled (that was asked for meanwhile; also when sent twice), 0 lost:
+-- another attempt owns the job, or its lease was taken away, and nothing was changed. Uses _places, _kept, _end.
 local worker = ARGV[1]
 local keep_dead_ms = tonumber(ARGV[2])
 local entries_from = 3 -- ARGV[3..]: id, attempt, token, outcome, ms (how long to keep, or to wait), note
@@ -10,6 +10,7 @@ local LOST, RECORDED, ALREADY, CANCELLED = 0, 1, 2, 3
 local function later(id, j, state, e, what)
   if flagged(j, 'c') then return finish(id, j, 'x', j.keep_ms, '') end
   j.state, j.since, j.due, j.note = state, now_ms, math.min(now_ms + e.ms, LATEST_MS), e.note
+  j.flags = flagged(j, 'w') and 'w' or '-' -- what was said of this attempt is not true of the next
   write(id, j)
   make_due(id, j.due)
   count(what)
@@ -27,10 +28,11 @@ local outcomes = {
   park = function(id, j, e) later(id, j, 's', e, 'park') end,
   bury = function(id, j, e)
     j.failures = j.failures + 1
-    finish(id, j, 'd', keep_dead_ms, e.note)
+    if e.ms < 0 then set_flag(j, 'n') end
+    finish(id, j, 'd', e.ms == 0 and keep_dead_ms or e.ms, e.ms < 0 and '' or e.note)
     count('bury')
   end,
-  cancel = function(id, j, e) finish(id, j, 'x', j.keep_ms, e.note) end,
+  cancel = function(id, j, e) finish(id, j, 'x', e.ms == 0 and j.keep_ms or e.ms, e.note) end,
   crash = function(id, j) crash(id, j, keep_dead_ms) end,
   release = function(id, j) release(id, j) end,
   reject = function(id, j, e) reject(id, e.note) end, -- claimed, but the worker cannot read it
@@ -49,7 +51,7 @@ local jobs = read_many(ids)
 for i, e in ipairs(entries) do
   local j, id = jobs[i], ids[i]
   if not j or j.attempt ~= e.attempt or j.token ~= e.token then answers[i] = LOST
-  elseif j.state ~= 'r' or owner[id] then answers[i] = ALREADY
+  elseif j.state ~= 'r' or owner[id] then answers[i] = j.state == 'x' and CANCELLED or ALREADY
   else
     owner[id] = i
     owned[#owned + 1] = id
