@@ -13,7 +13,7 @@ PIP = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs format pytest clean require-python require-redis
+.PHONY: help demo test lint types docs format pytest chaos real-arq clean require-python require-redis
 
 help: ## List the targets
 	@printf 'make <target> [PYTHON=python3.12] [FRAMEWORK=fastapi|litestar] [TESTS=tests/store]\n\n'
@@ -36,8 +36,19 @@ types: $(VENV)/.installed-test ## Check types (mypy and pyright)
 docs: $(VENV)/.installed-test ## Build the docs into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-pytest: require-redis ## Run the tests alone (TESTS=tests/store for a part)
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+pytest: require-redis real-arq ## Run the tests alone (TESTS=tests/store for a part)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(TESTS) # most of them wait: for processes, leases, ticks
+
+chaos: require-redis ## Every fault on purpose, the slow ones too, and a table of what became of the jobs
+	$(BIN)/python -m pytest -n 2 -m '' tests/chaos
+
+# A real arq beside our own: it needs a redis-py older than ours. Without it the tests that compare with it are skipped.
+real-arq: $(VENV)-arq028/.installed ## Make the environment with arq 0.28, from which tests migrate jobs
+
+$(VENV)-arq028/.installed: tests/arq/constraints.txt | require-python
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(@D)/bin/python -m pip install --quiet --constraint $< arq msgpack
+	@touch $@
 
 format: $(VENV)/.installed-test ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix-only .

@@ -13,7 +13,7 @@ from tests.docs.pages import DOCS, ROOT, CodeBlock, all_pages, code_blocks, read
 
 BLOCKS = [block for page in all_pages() for block in code_blocks(page)]
 COMMANDS_OF_OTHERS = frozenset(
-    ["cd", "curl", "export", "kill", "litestar", "mkdir", "pip", "python3.11", "source", "uvicorn"]
+    ["cd", "curl", "export", "kill", "litestar", "mkdir", "pip", "python3.11", "sed", "source", "uvicorn"]
 )
 
 

@@ -21,6 +21,7 @@ OUT_OF_RANGE: dict[str, object] = {
     "max_payload_bytes": 0,
     "lease_s": 1.0,
     "command_deadline_s": 0.0,
+    "lock_dir": "not/absolute",
     "embedded": "perhaps",
 }
 

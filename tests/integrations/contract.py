@@ -38,7 +38,6 @@ queues=("default", "emails"), **options)`` and these routes, some of whose tasks
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -55,6 +54,7 @@ from arq_web.errors import InvalidRoute
 from arq_web.http import answers
 from arq_web.hub import ROLE_ENV
 from arq_web.task import AsyncTask, SyncTask
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 Message = MutableMapping[str, Any]
@@ -266,7 +266,7 @@ class AcceptContract(FrontFixtures):
 
     async def test_a_redis_that_does_not_answer_is_a_503_problem(self, build: BuildFront, config: Config) -> None:
         """Nothing was enqueued, or nobody knows: the caller may try again. The answer does not say where Redis is."""
-        port = closed_port()
+        port = free_port()
         front = build(url=f"redis://127.0.0.1:{port}/0", config=replace(config, command_deadline_s=0.05))
 
         async with client_of(front) as client:
@@ -586,11 +586,3 @@ async def queued_count(front: Front) -> int:
 
 async def has_state(job: Job[Any], state: JobState) -> bool:
     return await job.status() is state
-
-
-def closed_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -36,6 +36,7 @@ from arq_web import Config, Hub, Job, JobFailed, JobState
 from arq_web.errors import InvalidArguments, InvalidConfig, InvalidRoute
 from arq_web.fastapi import INJECTED, ArqWeb, Queue, RequestTime, background_job
 from tests.integrations.contract import started
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 APP = "tests.integrations.fastapi_app"
@@ -562,9 +563,7 @@ def process(*arguments: str) -> Iterator[None]:
 
 async def test_uvicorn_and_a_worker_process_share_the_app(module: ModuleType, hub: Hub) -> None:
     """The names of tasks and the form of arguments are the same in both."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     url = f"http://127.0.0.1:{port}"
 
     with process("-m", "uvicorn", f"{APP}:app", "--port", port, "--log-level", "warning"), process("-c", WORK):

@@ -17,6 +17,7 @@ from tests.support.store_helpers import (
     enqueue_and_claim,
     enqueue_one,
     info_of,
+    is_woken,
     keys,
     members,
     settle,
@@ -113,3 +114,35 @@ async def test_what_is_no_job_is_absent(store: Store, garbage: str) -> None:
 
     assert await store.cancel("a") == "absent"
     assert await keys(store) == before
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.SCHEDULED, JobState.RETRYING])
+async def test_a_job_that_waits_may_be_ended_by_a_worker(store: Store, state: JobState) -> None:
+    """arq's worker says so in its log and counts it. The job is due now, at the head, marked: it is not to start."""
+    if state is JobState.RETRYING:
+        await settle(store, await enqueue_and_claim(store, "a"), "retry")
+    else:
+        await enqueue_one(store, "a", due="d60000" if state is JobState.SCHEDULED else "0")
+    await enqueue_one(store, "b")
+    await is_woken(store)
+
+    assert await store.cancel("a", by_worker=True) == "requested"
+    assert await is_woken(store)
+    assert await store.cancel("a", by_worker=True) == "requested"
+
+    assert (await members(store, "ready"), await members(store, "due")) == (["a", "b"], [])
+    info = await info_of(store, "a")
+    assert (info.state, info.due_at_ms, info.cancel_requested) == (JobState.QUEUED, None, True)
+    first, second = (await claim(store)).jobs
+    assert (first.id, first.cancel_requested, second.cancel_requested) == ("a", True, False)
+    await settle(store, first, "release")
+    assert await state_of(store, "a") is JobState.CANCELLED
+
+
+async def test_a_running_job_is_asked_to_end_whoever_is_to_do_it(store: Store) -> None:
+    await enqueue_and_claim(store, "a")
+
+    assert await store.cancel("a", by_worker=True) == "requested"
+
+    assert await state_of(store, "a") is JobState.RUNNING
+    assert await members(store, "ready") == []

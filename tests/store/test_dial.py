@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -17,6 +16,7 @@ import redis
 from arq_web.errors import StoreRefused, StoreUnavailable
 from arq_web.store.pipelined import Connection
 from arq_web.store.target import RedisTarget
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer, find_redis_server, running_redis
 
 PASSWORD = "s3/cr:et@?"
@@ -51,7 +51,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tls_port(certificates: Path) -> Iterator[int]:
     """A server that also speaks TLS, and asks for no client certificate."""
     with ExitStack() as stack:
-        port = _free_port()
+        port = free_port()
         options = (
             "--tls-port",
             str(port),
@@ -142,7 +142,7 @@ async def test_tls_without_verification_must_be_asked_for(tls_port: int) -> None
 @pytest.fixture
 def sentinel(redis_server: RedisServer, tmp_path: Path) -> Iterator[int]:
     """A sentinel that watches the session's server as ``main``."""
-    port = _free_port()
+    port = free_port()
     config = tmp_path / "sentinel.conf"
     config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {redis_server.port} 1\n")
     process = subprocess.Popen(
@@ -275,9 +275,3 @@ def test_the_renewal_thread_asks_sentinels_and_clusters(sentinel: int, cluster: 
         assert client.ping() is True
     with closing(RedisTarget.from_url(f"redis+cluster://127.0.0.1:{cluster[0]}").make_sync_client(0.5)) as client:
         assert client.eval("return KEYS[1]", 1, "{b}") == b"{b}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -9,7 +9,7 @@ import pytest
 
 from arq_web.errors import JobIdConflict, StoreCorrupt
 from arq_web.job import TERMINAL_STATES, JobState
-from arq_web.store.store import Enqueued, Store
+from arq_web.store.store import Enqueued, Replace, Store
 from tests.support.store_helpers import (
     HOUR_MS,
     LARGE,
@@ -147,7 +147,7 @@ async def test_the_same_request_is_known_after_its_job_has_ended(store: Store) -
     await store.enqueue([new])
     await end_as(store, "a", JobState.SUCCEEDED)
 
-    reply = await store.enqueue([replace(new, replace=True)])
+    reply = await store.enqueue([replace(new, replace=Replace.FINISHED)])
 
     assert reply.jobs == [Enqueued("a", created=True)]
     assert await state_of(store, "a") is JobState.SUCCEEDED
@@ -172,7 +172,7 @@ async def test_replace_puts_a_new_job_in_the_place_of_an_ended_one(store: Store,
     await enqueue_one(store, "a", payload=LARGE, keep_s=60, unique="key")
     await end_as(store, "a", state)
 
-    reply = await store.enqueue([new_job("a", replace=True, task="other.task")])
+    reply = await store.enqueue([new_job("a", replace=Replace.FINISHED, task="other.task")])
 
     assert reply.jobs == [Enqueued("a", created=True)]
     info = await info_of(store, "a")
@@ -187,7 +187,7 @@ async def test_replace_of_a_large_payload_by_another_keeps_it_for_ever_again(sto
     await enqueue_one(store, "a", payload=LARGE)
     await end_as(store, "a", JobState.CANCELLED)
 
-    await enqueue_one(store, "a", payload=LARGE + b"y", replace=True)
+    await enqueue_one(store, "a", payload=LARGE + b"y", replace=Replace.FINISHED)
 
     assert (await info_of(store, "a")).payload == LARGE + b"y"
     assert await ttl_ms(store, "p:a") == -1
@@ -197,7 +197,7 @@ async def test_replace_leaves_a_live_job_alone(store: Store) -> None:
     await enqueue_one(store, "a")
     before = await snapshot(store)
 
-    reply = await store.enqueue([new_job("a", replace=True, payload=b"[]")])
+    reply = await store.enqueue([new_job("a", replace=Replace.FINISHED, payload=b"[]")])
 
     assert reply.jobs == [Enqueued("a", created=False)]
     assert await snapshot(store) == before
@@ -207,7 +207,7 @@ async def test_an_attempt_of_the_replaced_job_cannot_settle_the_new_one(store: S
     """Attempts are counted from 1 again: only the token tells them apart."""
     old = await enqueue_and_claim(store, "a")
     await settle(store, old, "bury")
-    await enqueue_one(store, "a", replace=True)
+    await enqueue_one(store, "a", replace=Replace.FINISHED)
     new = await claim_one(store)
 
     answer = await settle(store, old, "complete")
@@ -263,7 +263,7 @@ async def test_what_is_not_ours_is_not_overwritten(store: Store, garbage: str) -
     before = await snapshot(store)
 
     with pytest.raises(StoreCorrupt, match="'a'"):
-        await store.enqueue([new_job("b"), new_job("a", replace=True)])
+        await store.enqueue([new_job("b"), new_job("a", replace=Replace.FINISHED)])
 
     assert await snapshot(store) == before
 
@@ -423,3 +423,26 @@ async def test_more_than_a_thousand_jobs_go_in_parts_each_all_or_nothing(store: 
 
     assert await state_of(store, "job-999") is JobState.QUEUED
     assert await store.read("job-1000") is None
+
+
+async def test_a_job_that_counts_as_gone_gives_way_though_its_record_is_there(store: Store) -> None:
+    """``keep_result=0`` of arq frees the id at once; the record stays for those who ask after a lost reply."""
+    job = await enqueue_and_claim(store, "a")
+    await settle(store, job, "complete", 0, b"1")
+
+    reply = await store.enqueue([new_job("a", replace=Replace.GONE, task="other.task")])
+
+    assert reply.jobs[0].created
+    assert await state_of(store, "a") is JobState.QUEUED
+
+
+async def test_a_job_whose_result_is_kept_does_not_give_way_like_one_that_is_gone(store: Store) -> None:
+    """Neither one that is kept for a few seconds more, nor one that has not ended."""
+    await settle(store, await enqueue_and_claim(store, "kept"), "complete", 120_000, b"1")
+    await settle(store, await enqueue_and_claim(store, "kept for a while"), "complete", 30_000, b"1")
+    await enqueue_one(store, "live")
+
+    new = [new_job(name, replace=Replace.GONE) for name in ("kept", "kept for a while", "live")]
+    reply = await store.enqueue(new)
+
+    assert [each.created for each in reply.jobs] == [False, False, False]

@@ -15,7 +15,7 @@ import redis
 from arq_web.errors import StoreFull
 from arq_web.job import JobState
 from arq_web.store.connection import Connections
-from arq_web.store.store import Renewed, Settled, Store
+from arq_web.store.store import Renewed, Replace, Settled, Store
 from arq_web.store.target import RedisTarget
 from tests.support.leaks import leaked_keys
 from tests.support.redis_server import RedisServer, running_redis
@@ -86,7 +86,7 @@ async def test_a_replacing_enqueue_is_refused_and_leaves_the_old_job(store: Stor
 
     async with full(store):
         with pytest.raises(StoreFull):
-            await enqueue_one(store, "a", replace=True)
+            await enqueue_one(store, "a", replace=Replace.FINISHED)
 
     assert await snapshot(store) == before
 

@@ -15,7 +15,7 @@ from arq_web.errors import StoreError, StoreRefused
 from arq_web.job import JobState
 from arq_web.store.connection import Connections
 from arq_web.store.record import ClaimedJob
-from arq_web.store.store import Settled, Store
+from arq_web.store.store import Replace, Settled, Store
 from arq_web.store.target import RedisTarget
 from tests.support.redis_server import RedisServer
 from tests.support.store_helpers import (
@@ -42,7 +42,7 @@ from tests.support.store_helpers import (
 Verb = Callable[[Store, ClaimedJob], Awaitable[object]]
 VERBS: dict[str, Verb] = {
     "enqueue": lambda store, job: store.enqueue([new_job("new", unique="other"), new_job("late", due="d60000")]),
-    "replace": lambda store, job: store.enqueue([new_job("dead", replace=True)]),
+    "replace": lambda store, job: store.enqueue([new_job("dead", replace=Replace.FINISHED)]),
     "claim": lambda store, job: claim(store),
     "complete": lambda store, job: settle(store, job, "complete"),
     "retry": lambda store, job: settle(store, job, "retry"),
@@ -156,6 +156,24 @@ async def test_without_a_list_for_rejects_they_stay_where_they_are_for_as_long(s
 
     assert await command(store, "GET", store.base + b"j:a") == b"something else"
     assert 0 < await ttl_ms(store, "j:a") <= 7 * 86_400_000
+
+
+async def test_a_hint_that_was_overwritten_is_set_aside_and_begins_anew(store: Store) -> None:
+    """Who works here and that there is something to do is nothing that a queue may stand still for."""
+    await enqueue_one(store, "a")
+    for name in ("wake", "workers"):
+        await command(store, "DEL", store.base + name.encode())
+        await command(store, "SET", store.base + name.encode(), b"\xff not ours")
+    await enqueue_one(store, "b")
+
+    taken = await claim(store)
+
+    assert [job.id for job in taken.jobs] == ["a", "b"]
+    assert sorted(await rejects(store)) == [
+        ("overwritten", b"wake", b"\xff not ours"),
+        ("overwritten", b"workers", b"\xff not ours"),
+    ]
+    assert [seen.id for seen in await store.workers()] == [WORKER]
 
 
 @pytest.mark.parametrize("number", [b"9" * 15, b"9" * 400])

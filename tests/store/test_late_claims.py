@@ -20,6 +20,7 @@ from tests.support.store_helpers import (
     new_job,
     renew,
     snapshot,
+    spent_by,
     state_of,
     ttl_ms,
 )
@@ -78,15 +79,35 @@ async def test_who_stands_back_says_so_also_when_asked_again(store: Store) -> No
     assert again.standby
 
 
-async def test_what_a_claim_took_goes_back_when_its_answer_is_a_lease_late(store: Store) -> None:
-    """Its number is known for longer, but that keeps no job."""
+async def test_what_a_claim_took_goes_back_before_its_lease_passes_when_nobody_read_the_answer(store: Store) -> None:
+    """A worker whose loop is blocked cannot use it any more: handed back now it costs nothing, later a crash."""
     await store.enqueue([new_job("a"), new_job("b")])
     await claim(store, 1, token="1.first")
     await claim(store, 1, token="2.unread")
 
+    await let_claim_age(store, LEASE_MS * 3 // 4 - 500)
     await renew(store, [], last_token="1.first")
     assert await state_of(store, "b") is JobState.RUNNING
-    await command(store, "PEXPIRE", f"{store.base.decode()}k:{WORKER}", 60_000)
+    await let_claim_age(store, LEASE_MS * 3 // 4)
     await renew(store, [], last_token="1.first")
 
     assert await state_of(store, "b") is JobState.QUEUED
+    assert await spent_by(store, "b") == (1, 0, 0)
+
+
+async def test_a_renewal_that_was_long_on_its_way_hands_nothing_back(store: Store) -> None:
+    """Redis stood still: what the worker did not know when it asked, it may have started since."""
+    await store.enqueue([new_job("a"), new_job("b")])
+    await claim(store, 1, token="1.first")
+    await claim(store, 1, token="2.read-since")
+    await let_claim_age(store, LEASE_MS)
+
+    await renew(store, [], last_token="1.first", asked_ago_ms=LEASE_MS // 8 + 500)
+    await renew(store, [], last_token="1.first", asked_ago_ms=-LEASE_MS)  # the clock of Redis was set back
+
+    assert await state_of(store, "b") is JobState.RUNNING
+
+
+async def let_claim_age(store: Store, age_ms: int) -> None:
+    """Move the time of the worker's last claim instead of waiting: it is kept for its lease and a minute."""
+    await command(store, "PEXPIRE", f"{store.base.decode()}k:{WORKER}", LEASE_MS + 60_000 - age_ms)

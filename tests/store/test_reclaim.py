@@ -10,6 +10,7 @@ from arq_web.job import JobState
 from arq_web.store.store import Reclaimed, Store
 from tests.support.store_helpers import (
     LARGE,
+    OTHER_WORKER,
     TASK,
     WORKER,
     claim,
@@ -184,3 +185,54 @@ async def test_a_lease_that_was_left_behind_is_dropped(store: Store) -> None:
 
     assert (await members(store, "leases"), await members(store, "ready")) == ([], ["a"])
     assert await spent_by(store, "a") == (0, 0, 0)
+
+
+async def test_all_jobs_of_a_dead_worker_are_taken_at_once(store: Store) -> None:
+    """Its lease has not passed, nobody has looked for long, and the limit is small: a dead owner needs no grace."""
+    await store.enqueue([new_job(name) for name in "abcd"])
+    await claim(store, 3)
+    await claim(store, 1, worker=OTHER_WORKER)
+    await is_woken(store)
+
+    reply = await store.reclaim(1, dead=[WORKER])
+
+    taken = sorted((job.id, job.state, job.crashes, job.worker) for job in reply.jobs)
+    assert taken == [(name, "q", 1, WORKER) for name in "abc"]
+    assert (await members(store, "ready"), await members(store, "leases")) == (["a", "b", "c"], ["d"])
+    assert await state_of(store, "d") is JobState.RUNNING
+    assert [worker.id for worker in await store.workers()] == [OTHER_WORKER]
+    assert await is_woken(store)
+
+
+async def test_a_death_that_is_told_again_takes_nothing_twice(store: Store) -> None:
+    """Also when the jobs are with somebody else by then."""
+    await enqueue_and_claim(store, "a")
+    await store.reclaim(dead=[WORKER])
+    await claim_one(store, worker=OTHER_WORKER)
+
+    reply = await store.reclaim(dead=[WORKER])
+
+    assert reply.jobs == []
+    assert await spent_by(store, "a") == (2, 0, 1)
+    assert await state_of(store, "a") is JobState.RUNNING
+
+
+async def test_a_dead_workers_lapsed_job_costs_one_crash(store: Store) -> None:
+    """Both reasons to take it meet in one look."""
+    await enqueue_and_claim(store, "a")
+    await expire_lease(store, "a")
+    await end_grace(store)
+
+    reply = await store.reclaim(dead=[WORKER])
+
+    assert [(job.id, job.crashes) for job in reply.jobs] == [("a", 1)]
+
+
+async def test_a_dead_worker_that_is_not_known_here_changes_nothing(store: Store) -> None:
+    """Neighbours of another Redis, or with nothing in hand."""
+    await enqueue_and_claim(store, "a")
+    await command(store, "SET", f"{store.base.decode()}h:garbage", "not a set")
+
+    assert (await store.reclaim(dead=["host-z:1:0", "garbage"])).jobs == []
+    assert await state_of(store, "a") is JobState.RUNNING
+    await command(store, "DEL", f"{store.base.decode()}h:garbage")

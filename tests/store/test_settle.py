@@ -39,6 +39,7 @@ from tests.support.store_helpers import (
     state_of,
     ttl_ms,
 )
+from tests.support.time_travel import let_time_pass
 
 NOTE = b'{"reason":"failed","type":"OSError","message":"no route"}'
 every_outcome = pytest.mark.parametrize("outcome", SETTLE_OUTCOMES)
@@ -91,7 +92,7 @@ async def test_the_same_settle_sent_again_is_known_and_changes_nothing(store: St
 
     answer = await settle(store, job, outcome, HOUR_MS, NOTE)
 
-    assert answer is Settled.ALREADY
+    assert answer is (Settled.CANCELLED if outcome == "cancel" else Settled.ALREADY)
     assert await snapshot(store) == before
 
 
@@ -240,7 +241,7 @@ async def test_no_record_goes_within_a_minute_and_none_breaks_the_clock(store: S
 async def test_a_cancelled_job_is_kept_as_long_as_its_result_would_have_been(store: Store) -> None:
     job = await enqueue_and_claim(store, "a", keep_s=600)
 
-    await settle(store, job, "cancel")
+    await settle(store, job, "cancel", ms=0)
 
     assert 599_000 < await ttl_ms(store, "j:a") <= 600_000
 
@@ -249,7 +250,7 @@ async def test_a_dead_job_is_kept_for_its_own_time_and_listed(store: Store) -> N
     store = Store(store.connections, store.namespace, store.queue, keep_dead_ms=90_000)
     job = await enqueue_and_claim(store, "a", payload=LARGE)
 
-    await settle(store, job, "bury", note=NOTE)
+    await settle(store, job, "bury", 0, NOTE)
 
     info = await info_of(store, "a")
     assert info.error is not None
@@ -268,10 +269,95 @@ async def test_the_list_of_the_dead_goes_with_their_records(store: Store) -> Non
         await command(store, "ZADD", store.base + b"dead", now_ms - age_days * 86_400_000, name)
     job = await enqueue_and_claim(store, "a")
 
-    await settle(store, job, "bury")
+    await command(store, "SET", store.base + b"j:kept", b"d", "PX", 60_000)
+
+    await settle(store, job, "bury", 0)
 
     assert await members(store, "dead") == ["kept", "a"]
     assert abs(await ttl_ms(store, "dead") - await ttl_ms(store, "j:a")) < 1_000
+
+
+async def test_a_dead_job_may_be_kept_for_another_time_than_the_queues(store: Store) -> None:
+    """arq's ``keep_result`` is the worker's to know; the list of the dead lasts as long as the longest of them."""
+    long, short = await enqueue_and_claim(store, "long"), await enqueue_and_claim(store, "short")
+
+    await settle(store, long, "bury", 300_000, NOTE)
+    await settle(store, short, "bury", 90_000, NOTE)
+
+    assert 299_000 < await ttl_ms(store, "j:long") <= 300_000
+    assert 89_000 < await ttl_ms(store, "j:short") <= 90_000
+    assert await members(store, "dead") == ["long", "short"]
+    assert 299_000 < await ttl_ms(store, "dead") <= 300_000
+
+
+async def test_a_dead_job_is_listed_for_as_long_as_it_is_kept(store: Store) -> None:
+    """Another one that is kept for less died later: of the list's own time much had passed by then."""
+    long = await enqueue_and_claim(store, "long")
+    await settle(store, long, "bury", 300_000, NOTE)
+    await let_time_pass(store, 200_000)
+    short = await enqueue_and_claim(store, "short")
+    await settle(store, short, "bury", 90_000, NOTE)
+
+    assert await members(store, "dead") == ["long", "short"]
+
+
+async def test_what_is_gone_leaves_the_list_of_the_dead_though_another_is_kept_for_long(store: Store) -> None:
+    """A queue whose failures are kept for a minute, but for one: its list must not grow for as long as that is kept."""
+    await settle(store, await enqueue_and_claim(store, "long"), "bury", 10**15, NOTE)
+    for number in range(60):
+        await settle(store, await enqueue_and_claim(store, f"short{number}"), "bury", 60_000, NOTE)
+    await let_time_pass(store, 61_000)
+    for number in range(60):
+        await settle(store, await enqueue_and_claim(store, f"later{number}"), "bury", 60_000, NOTE)
+
+    listed = await members(store, "dead")
+    assert "long" in listed
+    assert sum(name.startswith("short") for name in listed) < 30
+
+
+async def test_a_dead_job_that_is_kept_for_ever_does_not_keep_the_list_for_ever(store: Store) -> None:
+    """Its record is; but the list is looked through, and must not only grow."""
+    job = await enqueue_and_claim(store, "a")
+
+    await settle(store, job, "bury", 10**15, NOTE)
+
+    assert await ttl_ms(store, "j:a") > 90_000_000_000_000
+    assert 0 < await ttl_ms(store, "dead") <= 366 * 86_400_000
+
+
+@pytest.mark.parametrize("outcome", ["complete", "bury"])
+async def test_a_time_to_keep_below_zero_leaves_a_record_that_can_be_read(store: Store, outcome: SettleOutcome) -> None:
+    """Nobody sends that; but a sign in a field of digits would make the record one of nobody's."""
+    await settle(store, await enqueue_and_claim(store, "a"), outcome, -(10**14), NOTE)
+
+    info = await info_of(store, "a")
+    assert info.gone_at_ms == info.since_ms
+
+
+async def test_an_error_that_is_not_kept_leaves_the_record_for_a_minute(store: Store) -> None:
+    """Less than 0: 0 means as long as the queue keeps its dead."""
+    job = await enqueue_and_claim(store, "a")
+
+    await settle(store, job, "bury", -1, NOTE)
+
+    info = await info_of(store, "a")
+    assert (info.state, info.error, info.gone_at_ms) == (JobState.DEAD, None, info.since_ms)
+    assert (await record_of(store, "a")).split(b"\n")[0].split(b" ")[9] == b"n"
+    assert 59_000 < await ttl_ms(store, "j:a") <= 60_000
+
+
+@pytest.mark.parametrize(("ms", "gone_after_ms"), [(0, 0), (5_000, 5_000), (60_000, None)])
+async def test_a_record_that_outlives_its_time_says_since_when_it_counts_as_gone(
+    store: Store, ms: int, gone_after_ms: int | None
+) -> None:
+    """Kept for a minute at least for our own sake, not for the user's."""
+    job = await enqueue_and_claim(store, "a")
+
+    await settle(store, job, "complete", ms, b"1")
+
+    info = await info_of(store, "a")
+    assert info.gone_at_ms == (None if gone_after_ms is None else info.since_ms + gone_after_ms)
+    assert info.due_at_ms is None
 
 
 @pytest.mark.parametrize("outcome", ["retry", "snooze", "park"])
@@ -361,7 +447,8 @@ async def test_a_cancellation_that_was_asked_for_is_not_forgotten(
     await store.cancel("a")
 
     assert await settle(store, job, outcome, HOUR_MS, NOTE) is answer
-    assert await settle(store, job, outcome, HOUR_MS, NOTE) is Settled.ALREADY
+    again = Settled.CANCELLED if answer is Settled.CANCELLED else Settled.ALREADY
+    assert await settle(store, job, outcome, HOUR_MS, NOTE) is again
 
     info = await info_of(store, "a")
     assert (info.state, info.cancel_requested) == (state, False)
@@ -385,3 +472,19 @@ async def _forget_claim(store: Store, job_id: str, raw: bytes) -> None:
     await command(store, "SET", store.base + b"j:" + job_id.encode(), raw)
     await command(store, "DEL", store.base + b"leases")
     await command(store, "ZADD", store.base + b"ready", 1, job_id)
+
+
+@pytest.mark.parametrize(
+    ("ms", "kept_ms", "is_gone"), [(0, 3_600_000, False), (7_200_000, 7_200_000, False), (-1, 60_000, True)]
+)
+async def test_a_worker_may_say_how_long_a_cancelled_job_is_kept(
+    store: Store, ms: int, kept_ms: int, is_gone: bool
+) -> None:
+    """0: as its call says; less: its id is free again."""
+    job = await enqueue_and_claim(store, "a")
+
+    await settle(store, job, "cancel", ms=ms)
+
+    info = await info_of(store, "a")
+    assert kept_ms - 5000 < await ttl_ms(store, "j:a") <= kept_ms
+    assert (info.gone_at_ms is not None) is is_gone

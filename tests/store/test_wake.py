@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -28,7 +26,7 @@ QUEUES = ("default", "mails", "reports")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RedisServer]:
     """A cluster of one node: it refuses commands over several slots as a large one does."""
-    with running_redis("--cluster-enabled", "yes", port=_free_low_port()) as server:
+    with running_redis("--cluster-enabled", "yes") as server:
         with closing(redis.Redis.from_url(server.url)) as client:
             client.cluster("ADDSLOTS", *range(16384))
             deadline = time.monotonic() + 10
@@ -36,14 +34,6 @@ def cluster() -> Iterator[RedisServer]:
                 assert time.monotonic() < deadline, "The cluster is not up within 10 s"
                 time.sleep(0.01)
         yield server
-
-
-def _free_low_port() -> int:
-    while True:  # the nodes speak to each other on this port and 10000, which must be a port, too
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
 
 
 @pytest.fixture(params=["single", "cluster"])

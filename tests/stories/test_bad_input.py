@@ -34,6 +34,7 @@ from arq_web.errors import (
     StoreUnavailable,
     UnknownTask,
 )
+from tests.support.ports import free_port
 from tests.support.redis_server import running_redis
 from tests.support.working import make_hub, queue_of
 
@@ -272,9 +273,7 @@ def test_a_bad_cron_expression(expression: str) -> None:
 
 async def test_no_redis(namespace: str) -> None:
     """A port where nobody listens: said within the deadline, and that sending again is safe."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"redis://127.0.0.1:{unused.getsockname()[1]}/0"
+    url = f"redis://127.0.0.1:{free_port()}/0"
     config = Config(namespace=namespace, command_deadline_s=0.3)
     async with Queue.connect(url, config=config) as queue:
         with pytest.raises(StoreUnavailable, match=r"Redis at 127\.0\.0\.1:\d+/0 did not answer: .*Check that it runs"):

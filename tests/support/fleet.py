@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support.waiting import wait_until
 
@@ -38,6 +41,16 @@ class WorkerProcess:
         """All that it has written so far."""
         return self.log_path.read_text(errors="replace")
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The log lines of one event so far, each with its fields (and ``ts``, the host's time)."""
+        found = []
+        for text in self.log.splitlines():
+            if text.startswith("{") and text.endswith("}"):  # not Python's own last words, nor a line half written
+                line = json.loads(text)
+                if line.get("event") == name:
+                    found.append(line)
+        return found
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
@@ -54,7 +67,7 @@ class WorkerProcess:
             return "worker.started" in self.log or not self.is_alive
 
         await wait_until(is_up, timeout_s=20, description="the worker has started")
-        assert self.is_alive, self.log
+        assert "worker.started" in self.log, self.log  # what it may die of then is its jobs' doing
 
 
 @dataclass(eq=False)
@@ -64,16 +77,19 @@ class Fleet:
     folder: Path
     env: Mapping[str, str]
     workers: list[WorkerProcess] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     async def start(self, target: str, *flags: str, env: Mapping[str, str] | None = None) -> WorkerProcess:
         """Start ``app-worker target flags`` and wait until it claims."""
-        log_path = self.folder / f"worker-{len(self.workers)}.log"
+        log_path = self.folder / f"worker-{next(self._numbers)}.log"  # several may start at once
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "arq_web",
                 target,
+                "--log-format",
+                "json",
                 *flags,
                 cwd=ROOT,
                 env={**os.environ, **self.env, **(env or {})},
@@ -85,14 +101,21 @@ class Fleet:
         await worker.started()
         return worker
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The log lines of one event, of all workers that there were."""
+        return [line for worker in self.workers for line in worker.events(name)]
+
 
 @asynccontextmanager
 async def worker_fleet(folder: Path, redis_url: str, namespace: str) -> AsyncGenerator[Fleet]:
     """A fleet against one Redis; leaves no process behind."""
+    locks = folder / "locks"  # the host's own folder is for workers that somebody needs
+    locks.mkdir(exist_ok=True)
     env = {
         "REDIS_URL": redis_url,
         "ARQ_WEB_NAMESPACE": namespace,
         "TEST_JOURNAL": str(folder / "journal"),
+        "ARQ_WEB_LOCK_DIR": str(locks),
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'integrations'}",
     }
     fleet = Fleet(folder, env)

@@ -35,7 +35,8 @@ def read_journal(path: Path) -> list[Entry]:
     if not path.exists():
         return []
     entries = []
-    for line in path.read_text().splitlines():
+    lines, _, _ = path.read_text().rpartition("\n")  # the last line may be on its way
+    for line in lines.splitlines():
         what, job_id, attempt, pid, at_s = line.split(" ")
         entries.append(Entry(what, job_id, int(attempt), int(pid), float(at_s)))
     return entries

@@ -103,9 +103,13 @@ def held(job: ClaimedJob) -> Held:
     return Held(job.id, job.attempt, job.token)
 
 
-async def renew(store: Store, jobs: Sequence[ClaimedJob], *, last_token: str, worker: str = WORKER) -> list[Renewed]:
-    """Renew the leases of ``jobs``."""
-    return await store.renew(worker, WorkerKind.EXTERNAL, LEASE_MS, last_token, [held(job) for job in jobs])
+async def renew(
+    store: Store, jobs: Sequence[ClaimedJob], *, last_token: str, worker: str = WORKER, asked_ago_ms: int = 0
+) -> list[Renewed]:
+    """Renew the leases of ``jobs``; the worker looked at what it holds ``asked_ago_ms`` before."""
+    asked_ms = await store.server_now_ms() - asked_ago_ms
+    leases = [held(job) for job in jobs]
+    return await store.renew(worker, WorkerKind.EXTERNAL, LEASE_MS, last_token, leases, asked_ms=asked_ms)
 
 
 async def reclaim(store: Store, limit: int = 100) -> ReclaimReply:

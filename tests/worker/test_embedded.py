@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -23,10 +24,19 @@ async def wait_for_ever() -> None:
     await asyncio.Event().wait()
 
 
+returns = threading.Event()
+
+
+@task(max_tries=1)
+def sleep_in_a_thread() -> None:
+    """A thread that nobody can stop."""
+    returns.wait()
+
+
 def embedded_hub(url: str, namespace: str, mode: str, **settings: float) -> Hub:
     """An app with an embedded worker."""
     config = Config(namespace=namespace, embedded=mode, **settings)  # type: ignore[arg-type]
-    return make_hub(url, namespace, add, wait_for_ever, config=config)
+    return make_hub(url, namespace, add, wait_for_ever, sleep_in_a_thread, config=config)
 
 
 async def test_jobs_run_in_the_apps_own_process(redis_url: str, namespace: str) -> None:
@@ -110,3 +120,35 @@ async def test_an_app_that_lives_twice_ends_both_of_its_workers(redis_url: str, 
     assert hub.embedded is None
     assert (outer.is_running, inner.is_running) == (False, False)
     assert not {each.get_name() for each in asyncio.all_tasks() - before}
+
+
+async def test_a_thread_keeps_its_lease_for_as_long_as_the_web_process_lives_with_it(
+    redis_url: str, namespace: str
+) -> None:
+    """The interpreter waits for the thread; released meanwhile, its job would run twice."""
+    returns.clear()
+    settings = {"lease_s": 2.0, "command_deadline_s": 1.0, "embedded_drain_s": 0.1}
+    hub = embedded_hub(redis_url, namespace, "always", **settings)
+    async with hub.lifespan():
+        job = await hub.queue().enqueue(sleep_in_a_thread)
+
+        async def is_running() -> bool:
+            return await job.status() is JobState.RUNNING
+
+        await wait_until(is_running, description="the thread runs")
+    external = embedded_hub(redis_url, namespace, "never", **settings)
+    async with working(external) as worker:
+        lapse_at_ms = await external.queue().store.server_now_ms() + 6500
+
+        async def is_later() -> bool:
+            return await external.queue().store.server_now_ms() > lapse_at_ms
+
+        await wait_until(is_later, description="a lease and the owners' grace have passed since the app's end")
+        assert worker.running_count == 0
+        returns.set()
+        await external.queue().job(job.id, sleep_in_a_thread).result(timeout=10)
+        info = await external.queue().job(job.id).info()
+    await external.aclose()
+
+    assert (info.attempt, info.crashes, info.failures) == (2, 0, 0)
+    assert "arq_web.leases" not in {thread.name for thread in threading.enumerate()}

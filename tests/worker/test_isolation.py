@@ -65,6 +65,27 @@ async def test_a_job_under_its_tasks_old_name_runs_in_a_child(queue: Queue, redi
         assert await job.result(20)
 
 
+async def test_a_few_children_start_at_a_time_however_many_jobs_want_one(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred suspects of one dead worker that all start at once would none of them be ready within the limit."""
+    monkeypatch.setattr(isolation, "STARTS_AT_ONCE", 2)
+    jobs, most = 10, 0
+
+    def all_run() -> bool:
+        nonlocal most
+        started = len(children_of(os.getpid()))  # first: those that begin meanwhile must not count as starting
+        most = max(most, started - len(list(tmp_path.iterdir())))
+        return started == len(list(tmp_path.iterdir())) == jobs
+
+    async with queue_of(hub) as queue, working(hub, concurrency=jobs, drain_s=0.0):
+        handles = await queue.enqueue_many([process_tasks.hang.call(str(tmp_path / str(n))) for n in range(jobs)])
+        await wait_until(all_run, timeout_s=50, description="each of them runs in a child of its own")
+        await asyncio.gather(*(handle.cancel() for handle in handles))
+
+    assert 1 <= most <= 5  # a child has begun a moment before its file is there
+
+
 async def test_a_cpu_loop_is_killed_at_its_timeout(queue: Queue, tmp_path: Path) -> None:
     """A thread cannot be stopped, a process can: that is what `run_in="process"` promises."""
     job = await queue.enqueue(process_tasks.spin, str(tmp_path / "pid"))
@@ -405,6 +426,12 @@ async def failure_of(job: Job[Any], *, limit_s: float = 20) -> JobFailed:
 async def pid_in(file: Path) -> int:
     await wait_until(file.exists, timeout_s=20, description=f"the task has written {file.name}")
     return int(file.read_text())  # noqa: ASYNC240 - a few bytes
+
+
+def children_of(pid: int) -> list[int]:
+    """The child processes that run an attempt, or are about to."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(each) for each in listed if b"arq_web._child" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 def is_running(pid: int) -> bool:

@@ -64,6 +64,8 @@ async def broken_policy() -> None:
         (Snoozed(ERROR, 700), "snooze", 700),
         (Parked(ERROR), "park", 1000),
         (Cancelled(), "cancel", 0),
+        (Cancelled(900), "cancel", 900),
+        (Cancelled(0), "cancel", -1),
         (Interrupted(), "release", 0),
         (Crashed(ERROR), "crash", 0),
     ],
@@ -75,6 +77,24 @@ def test_each_outcome_has_one_settlement(outcome: Outcome, word: str, ms: int) -
     assert settlement is not None
     assert (settlement.outcome, settlement.ms) == (word, ms)
     assert (settlement.job_id, settlement.attempt, settlement.token) == ("j", 1, "k")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word", "ms"),
+    [
+        (Succeeded(b"1", 5_000), "complete", 5_000),
+        (Succeeded(b"1", 0), "complete", 0),
+        (Failed(ERROR, None, 5_000), "bury", 5_000),
+        (Failed(ERROR, None, 0), "bury", -1),
+        (Failed(ERROR, 500, 5_000), "retry", 500),
+    ],
+)
+def test_an_outcome_may_say_how_long_it_is_kept(outcome: Outcome, word: str, ms: int) -> None:
+    """Where only the worker knows it. For a dead job 0 is taken already: as long as the queue keeps its dead."""
+    settlement = decide(outcome, JOB, max_tries=3, keep_result_ms=HOUR_MS, now_ms=0)
+
+    assert settlement is not None
+    assert (settlement.outcome, settlement.ms) == (word, ms)
 
 
 def test_a_superseded_attempt_says_nothing() -> None:
@@ -94,7 +114,7 @@ def test_the_last_try_buries(failures: int, word: str) -> None:
 
 @pytest.mark.parametrize(
     ("parked_for_ms", "word", "ms"),
-    [(0, "park", 1000), (8000, "park", 8000), (HOUR_MS, "park", 60_000), (24 * HOUR_MS, "bury", 0)],
+    [(0, "park", 1000), (8000, "park", 2000), (HOUR_MS, "park", 60_000), (24 * HOUR_MS, "bury", 0)],
 )
 def test_a_parked_job_is_tried_less_and_less_often_and_given_up_after_a_day(
     parked_for_ms: int, word: str, ms: int

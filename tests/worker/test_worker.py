@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from arq_web import INJECTED, Config, JobFailed, JobState, Progress, Task, every, schedule, task
 from arq_web.context import JobContext
-from arq_web.errors import InvalidOption
+from arq_web.errors import InvalidOption, StoreUnavailable
 from arq_web.store.record import ClaimedJob, Note
 from arq_web.worker import claimer as claimer_module
-from arq_web.worker.running import Running, RunningTable
+from arq_web.worker import running as running_module
+from arq_web.worker.running import HeldInQueue, Running, RunningTable
 from tests.support.proxy import running_proxy
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -204,7 +207,14 @@ async def test_a_worker_can_be_stopped_while_redis_is_away_and_a_settle_waits_fo
             worker.stop()
             await asyncio.wait_for(running, 8)
             await proxy.accept()
-            await job.cancel()
+
+            async def is_heard() -> bool:
+                with contextlib.suppress(StoreUnavailable):  # the deadline is short for a busy machine
+                    await job.cancel()
+                    return True
+                return False
+
+            await wait_until(is_heard, description="Redis is back")
 
 
 async def test_a_full_worker_still_promotes_what_is_due_in_its_other_queues(
@@ -237,6 +247,20 @@ def test_the_same_attempt_of_two_lives_of_an_id_is_two_entries() -> None:
     table.remove(old)
 
     assert table.all() == [new]
+
+
+def test_a_claim_that_is_not_answered_for_long_is_in_the_renewals_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop is blocked by a job of another queue: only the renewal can hand back what the claim took."""
+    table, store = RunningTable(2), SimpleNamespace(queue="default")
+    table.add_claimed("default", "1.first", [])
+    table.expect_claim(store)  # type: ignore[arg-type]
+    assert table.held_by_queue() == []
+
+    monkeypatch.setattr(running_module, "UNANSWERED_S", -1.0)  # a second has passed
+    assert table.held_by_queue() == [HeldInQueue(store, "1.first", [])]  # type: ignore[arg-type]
+    table.add_claimed("default", "2.answered", [])
+
+    assert table.held_by_queue() == []
 
 
 def claimed(token: str) -> ClaimedJob:

@@ -1,0 +1,333 @@
+"""One request for everything that a script can do: what must be there first, the request, and what happens next.
+
+For the tests that send each of them twice, or lose its answer. Ids, nonces and tokens are fixed, so that the same case
+in two queues ends in the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from arq_web.errors import JobIdConflict
+from arq_web.store import scripts
+from arq_web.store.store import Held, NewJob, Replace, Settled, Settlement, SettleOutcome, Store, WorkerKind
+from tests.support.store_helpers import (
+    HOUR_MS,
+    LARGE,
+    LEASE_MS,
+    OTHER_WORKER,
+    SETTLE_OUTCOMES,
+    TASK,
+    WORKER,
+    claim,
+    command,
+    end_grace,
+    expire_lease,
+    make_due,
+)
+
+Step = Callable[[Store], Awaitable[object]]
+CHANNEL = "somebody"
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """``prepare`` makes the state, ``send`` is the request (its answer without what time it is), ``then`` comes next.
+
+    ``then`` is None where a copy that comes after the next transition is, by its nature, a new request.
+    """
+
+    verb: str
+    case: str
+    prepare: Step
+    send: Step
+    then: Step | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.verb} {self.case}"
+
+
+def job(name: str, nonce: str = "-", **options: object) -> NewJob:
+    """A job whose request is always the same."""
+    plain = NewJob(id=name, task=TASK, payload=b"{}", nonce=f"{nonce}{name}")
+    return replace(plain, **options)  # type: ignore[arg-type]
+
+
+def steps(*each: Step) -> Step:
+    """One after the other."""
+
+    async def run(store: Store) -> object:
+        answers = [await step(store) for step in each]
+        return answers[-1] if answers else None
+
+    return run
+
+
+# -- the requests -------------------------------------------------------------------------
+
+
+def enqueue(*jobs: NewJob) -> Step:
+    async def send(store: Store) -> object:
+        try:
+            return [(each.id, each.created) for each in (await store.enqueue(jobs)).jobs]
+        except JobIdConflict as conflict:
+            return str(conflict)
+
+    return send
+
+
+def claims(token: str, limit: int = 1, worker: str = WORKER) -> Step:
+    async def send(store: Store) -> object:
+        reply = await claim(store, limit, token=token, worker=worker)
+        jobs = [(each.id, each.attempt, each.token, each.failures, each.crashes, each.payload) for each in reply.jobs]
+        return jobs, reply.ready_count, reply.lease_count, reply.standby
+
+    return send
+
+
+def settles(outcome: SettleOutcome, *, ms: int = HOUR_MS) -> Step:
+    """Both ways to say "recorded" are one answer: the second is that of a request that was sent twice."""
+
+    async def send(store: Store) -> object:
+        answers = await store.settle(WORKER, [Settlement("a", 1, "1.a", outcome, ms, b'{"type":"E"}')])
+        return [Settled.RECORDED if answer is Settled.ALREADY else answer for answer in answers]
+
+    return send
+
+
+async def reject(store: Store) -> object:
+    """As the store does with what it cannot read; there is no public verb for it."""
+    arguments = scripts.SETTLE.arguments(
+        ["a", 1, "1.a", "reject", 0, b"unreadable"], worker=WORKER, keep_dead_ms=HOUR_MS
+    )
+    await store.connections.get(store.base).run_script(scripts.SETTLE.script, (store.base,), arguments)
+    return None
+
+
+def renews(*held: Held) -> Step:
+    async def send(store: Store) -> object:
+        return await store.renew(WORKER, WorkerKind.EXTERNAL, LEASE_MS, "1.a", held)
+
+    return send
+
+
+def reclaims(*dead: str) -> Step:
+    """Which jobs were taken is told once: who asks again has nothing to take, and answers nothing with it."""
+
+    async def send(store: Store) -> object:
+        await store.reclaim(dead=dead)
+        return None
+
+    return send
+
+
+def fires(tick_ms: int, next_tick_ms: int, new: NewJob | None) -> Step:
+    async def send(store: Store) -> object:
+        reply = await store.fire("daily", "print", tick_ms, next_tick_ms, new)
+        return reply.outcome, reply.tick_ms, reply.job_id
+
+    return send
+
+
+def declares(fingerprint: str) -> Step:
+    async def send(store: Store) -> object:
+        return (await store.declare("daily", fingerprint, 1000))[1]
+
+    return send
+
+
+def watches(name: str) -> Step:
+    async def send(store: Store) -> object:
+        word, info = await store.watch(name, CHANNEL)
+        return word, info.state if info else None
+
+    return send
+
+
+def cancels(name: str, *, by_worker: bool = False) -> Step:
+    return lambda store: store.cancel(name, by_worker=by_worker)
+
+
+def redrives(name: str, nonce: str) -> Step:
+    return lambda store: store.redrive(name, nonce)
+
+
+def progresses() -> Step:
+    return lambda store: store.progress("a", 1, "1.a", b'{"progress":[0.5,""]}')
+
+
+def abandons() -> Step:
+    return lambda store: store.abandon("a", 1, "1.a")
+
+
+def lapses(name: str) -> Step:
+    return lambda store: expire_lease(store, name)
+
+
+def falls_due(name: str) -> Step:
+    return lambda store: make_due(store, name)
+
+
+async def takes_marker(store: Store) -> object:
+    return await command(store, "DEL", store.base + b"wake")
+
+
+# -- the cases ----------------------------------------------------------------------------
+
+A_RUNS = steps(enqueue(job("a", unique="key", payload=LARGE)), claims("1.a"), takes_marker)
+A_AND_B_RUN = steps(enqueue(job("a"), job("b")), claims("1.a", 2), takes_marker)
+A_IS_DEAD = steps(enqueue(job("a")), claims("1.a"), settles("bury"))
+A_IS_GONE = steps(enqueue(job("a", payload=LARGE)), claims("1.a"), settles("complete", ms=0))
+A_IS_MARKED = steps(enqueue(job("a", due="d60000")), cancels("a", by_worker=True), takes_marker)
+LAPSED = steps(lapses("a"), end_grace)
+OTHER_CLAIMS = claims("1.other", 2, OTHER_WORKER)
+HELD_A = Held("a", 1, "1.a")
+NOTHING = steps()
+
+_AFTER_SETTLE: dict[str, Step] = {
+    "complete": steps(enqueue(job("a", "new", replace=Replace.FINISHED)), OTHER_CLAIMS),
+    "retry": steps(falls_due("a"), OTHER_CLAIMS),
+    "snooze": steps(falls_due("a"), OTHER_CLAIMS),
+    "park": steps(falls_due("a"), OTHER_CLAIMS),
+    "bury": redrives("a", "again"),
+    "cancel": steps(redrives("a", "again"), OTHER_CLAIMS),
+    "crash": OTHER_CLAIMS,
+    "release": OTHER_CLAIMS,
+}
+
+SENDINGS = [
+    Sending("enqueue", "a new job", NOTHING, enqueue(job("a")), steps(claims("1.a"), settles("complete"))),
+    Sending(
+        "enqueue",
+        "a large one for later",
+        NOTHING,
+        enqueue(job("a", payload=LARGE, due="a9000000000000")),
+        cancels("a"),
+    ),
+    Sending(
+        "enqueue",
+        "several with a unique key",
+        NOTHING,
+        enqueue(job("a", unique="key"), job("b", unique="key"), job("c")),
+        steps(claims("1.a"), settles("complete"), enqueue(job("d", unique="key"))),
+    ),
+    Sending("enqueue", "a job that is there", enqueue(job("a", "first")), enqueue(job("a")), cancels("a")),
+    Sending(
+        "enqueue",
+        "one that replaces a dead job",
+        A_IS_DEAD,
+        enqueue(job("a", "new", replace=Replace.FINISHED)),
+        cancels("a"),
+    ),
+    Sending(
+        "enqueue",
+        "one that replaces a job that is gone",
+        A_IS_GONE,
+        enqueue(job("a", "new", replace=Replace.GONE)),
+        steps(OTHER_CLAIMS, cancels("a")),
+    ),
+    # When that time has passed, the same request makes its job: nothing of it was stored by which it could be known.
+    Sending(
+        "enqueue",
+        "a job that is not gone yet",
+        steps(enqueue(job("a")), claims("1.a"), settles("complete", ms=50_000)),
+        enqueue(job("a", "new", replace=Replace.GONE)),
+        None,
+    ),
+    Sending("enqueue", "a conflict", enqueue(job("a", task="other:task")), enqueue(job("b"), job("a")), cancels("a")),
+    # When the holder has ended, the same request makes its job: nothing of it was stored by which it could be known.
+    Sending("enqueue", "a unique key that is held", enqueue(job("b", unique="k")), enqueue(job("a", unique="k")), None),
+    Sending(
+        "claim",
+        "a job",
+        enqueue(job("a", payload=LARGE), job("b")),
+        claims("1.a"),
+        steps(settles("complete"), claims("2.b"), enqueue(job("c"))),
+    ),
+    Sending("claim", "nothing", NOTHING, claims("1.a"), enqueue(job("a"))),
+    Sending(
+        "claim",
+        "due and expired jobs",
+        steps(enqueue(job("a", due="d60000"), job("b", expires="a1000")), falls_due("a")),
+        claims("1.a", 5),
+        steps(claims("2.b"), settles("retry")),
+    ),
+    Sending("claim", "a job that is to be ended", A_IS_MARKED, claims("1.a"), steps(settles("cancel"), claims("2.b"))),
+    *(Sending("settle", outcome, A_RUNS, settles(outcome), _AFTER_SETTLE[outcome]) for outcome in SETTLE_OUTCOMES),
+    *(
+        Sending(
+            "settle",
+            f"{outcome}, cancelled meanwhile",
+            steps(A_RUNS, cancels("a")),
+            settles(outcome),
+            redrives("a", "x"),
+        )
+        for outcome in SETTLE_OUTCOMES
+        if outcome not in ("complete", "bury")
+    ),
+    Sending("settle", "complete, nothing kept", A_RUNS, settles("complete", ms=0), _AFTER_SETTLE["complete"]),
+    Sending(
+        "settle",
+        "complete, kept for less than a minute",
+        A_RUNS,
+        settles("complete", ms=5_000),
+        _AFTER_SETTLE["complete"],
+    ),
+    Sending("settle", "bury, kept as long as all", A_RUNS, settles("bury", ms=0), _AFTER_SETTLE["bury"]),
+    Sending("settle", "bury, kept for less than a minute", A_RUNS, settles("bury", ms=5_000), _AFTER_SETTLE["bury"]),
+    Sending(
+        "settle",
+        "bury, nothing kept",
+        A_RUNS,
+        settles("bury", ms=-1),
+        steps(enqueue(job("a", "new", replace=Replace.GONE)), OTHER_CLAIMS),
+    ),
+    Sending(
+        "settle",
+        "cancel of a job that never started",
+        steps(A_IS_MARKED, claims("1.a")),
+        settles("cancel"),
+        redrives("a", "x"),
+    ),
+    Sending("settle", "reject", A_RUNS, reject, enqueue(job("a", "new"))),
+    Sending("renew", "a lease", A_RUNS, renews(HELD_A), settles("complete")),
+    Sending("renew", "one to be cancelled", steps(A_RUNS, cancels("a")), renews(HELD_A), settles("cancel")),
+    Sending("renew", "and hand an orphan back", A_AND_B_RUN, renews(HELD_A), OTHER_CLAIMS),
+    Sending("renew", "before the next claim", steps(A_RUNS, enqueue(job("b"))), renews(HELD_A), claims("2.b")),
+    Sending("reclaim", "a lapsed job", steps(A_RUNS, LAPSED), reclaims(), OTHER_CLAIMS),
+    Sending("reclaim", "a dead worker's jobs", A_AND_B_RUN, reclaims(WORKER), OTHER_CLAIMS),
+    # A cancel is by id: it ends whatever lives under it. After a redrive that is a job again.
+    Sending("cancel", "a job that waits", enqueue(job("a", due="d60000")), cancels("a"), None),
+    Sending("cancel", "a job that runs", A_RUNS, cancels("a"), settles("cancel")),
+    Sending(
+        "cancel",
+        "a job that waits, by a worker",
+        enqueue(job("a", due="d60000")),
+        cancels("a", by_worker=True),
+        steps(claims("1.a"), settles("cancel")),
+    ),
+    Sending("cancel", "one that was marked", A_IS_MARKED, cancels("a"), None),
+    Sending("cancel", "a job that runs, by a worker", A_RUNS, cancels("a", by_worker=True), settles("release")),
+    Sending("redrive", "a dead job", A_IS_DEAD, redrives("a", "again"), steps(OTHER_CLAIMS, cancels("a"))),
+    Sending("watch", "a job that waits", enqueue(job("a")), watches("a"), cancels("a")),
+    # After a redrive it would be a promise to tell of the new end; for a minute.
+    Sending("watch", "a job that has ended", A_IS_DEAD, watches("a"), None),
+    Sending("progress", "of an attempt", A_RUNS, progresses(), settles("complete")),
+    Sending(
+        "progress",
+        "before its lease passes",
+        A_RUNS,
+        progresses(),
+        steps(lapses("a"), end_grace, reclaims(), OTHER_CLAIMS),
+    ),
+    Sending("abandon", "an attempt", A_RUNS, abandons(), settles("complete")),
+    Sending("abandon", "before the job is another's", A_RUNS, abandons(), steps(settles("release"), OTHER_CLAIMS)),
+    Sending("declare", "a new schedule", NOTHING, declares("print"), fires(1000, 2000, job("tick"))),
+    # Of two specs the last to arrive counts, so a copy that comes after the other's would count again.
+    Sending("declare", "another spec", declares("older"), declares("print"), fires(1000, 2000, None)),
+    Sending("fire", "a tick", declares("print"), fires(1000, 2000, job("a")), fires(2000, 3000, job("b"))),
+    Sending("fire", "a tick whose job runs", declares("print"), fires(1000, 2000, job("a")), claims("1.a")),
+    Sending("fire", "a tick to skip", declares("print"), fires(1000, 2000, None), fires(2000, 3000, job("b"))),
+]
