@@ -15,7 +15,7 @@ from arq_web.arq._translate import function_of, job_id_of, score_of, stored_id
 from arq_web.store.record import ClaimedJob
 from arq_web.store.store import Settlement, Store, WorkerKind
 from arq_web.worker.attempt import AttemptLimits
-from arq_web.worker.outcome import Failed, Outcome, decide, error_info
+from arq_web.worker.outcome import Failed, Interrupted, Outcome, decide, error_info
 from arq_web.worker.running import Running
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class ArqRunner:
         """One attempt, through ``run_job``."""
         del limits
         worker, job = self._worker, running.job
+        if worker.is_cutting_short:
+            return Interrupted()
         job_id, score = job_id_of(job.id), score_of(job)
         attempt = worker.attempts[job_id] = Attempt(worker, running, job_id, score)
         running.may_be_cancelled = worker.allow_abort_jobs

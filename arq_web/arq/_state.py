@@ -133,4 +133,6 @@ class WorkerState:
         self.main_task: asyncio.Task[None] | None = None
         self.on_stop: Callable[[Signals], None] | None = None
         self.allow_pick_jobs = True
+        self.is_cutting_short = False
+        """Running jobs are cancelled: one that was claimed and has not begun must not begin."""
         self.owns_process = False

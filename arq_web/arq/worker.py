@@ -194,6 +194,7 @@ class Worker(WorkerState):
         When it is cancelled from outside, no new jobs are taken; those that run go on until ``close``.
         """
         self._is_stop_asked, self._is_closed, self.allow_pick_jobs = False, False, True
+        self.is_cutting_short = False
         if self._pool is None:
             self._pool = await self._make_pool()
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
@@ -357,7 +358,7 @@ class Worker(WorkerState):
         self._cancel_all(signum)
 
     def _cancel_all(self, signum: Signals) -> None:
-        self._is_stop_asked = True
+        self._is_stop_asked = self.is_cutting_short = True
         self._shifts.stop()
         for task in list(self.tasks.values()):
             if not task.done():

@@ -663,6 +663,26 @@ async def test_a_signal_cancels_what_runs_and_costs_it_nothing(
     assert "X.XXs ↻ one:waits cancelled, will be run again" in lines(caplog)
 
 
+async def test_a_job_that_was_claimed_and_has_not_begun_does_not_begin_after_a_signal(
+    pool: ArqRedis, make_worker: MakeWorker
+) -> None:
+    """One claim brings several jobs: the signal comes when the first of them runs and no task of the second is known."""
+    begun: list[str] = []
+
+    async def waits(ctx: Ctx) -> None:
+        begun.append(ctx["job_id"])
+        worker.handle_sig(signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    jobs = [await pool.enqueue_job("waits", _job_id=job_id) for job_id in ("one", "two")]
+    worker = make_worker([func(waits, name="waits")])
+    await asyncio.wait((asyncio.create_task(worker.async_run()),))
+    await asyncio.wait_for(worker.close(), 5)
+
+    assert begun == ["one"]
+    assert [await job.status() for job in jobs if job is not None] == [JobStatus.queued, JobStatus.queued]
+
+
 @pytest.mark.parametrize("wait", [0, 5])
 @pytest.mark.parametrize("awaits", ["the server", "its startup"])
 async def test_a_signal_before_its_first_job_stops_it(
