@@ -10,9 +10,10 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec import structs
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
@@ -223,7 +224,7 @@ class Migration:
         except ValueError as error:
             raise Unreadable(str(error)) from error
         nonce = "arq-" + hashlib.sha256(waiting.raw).hexdigest()[:16]  # the same each time: it tells our own work
-        return replace(new, nonce=nonce), envelope["et"]
+        return structs.replace(new, nonce=nonce), envelope["et"]
 
     async def _move(self, ready: Sequence[tuple[Waiting, NewJob, str]]) -> list[int | str]:
         """Move each; a text says why one stays."""

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from signal import Signals
 from typing import Any, cast
@@ -147,6 +147,8 @@ class Worker(WorkerState):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_listening = self._is_stop_asked = self._is_closed = False
         self._health, self._shifts, self._started_crons = Health(), Shifts(), set[int]()
+        # app-worker --processes has another: there a signal may be a copy of one that was heard before.
+        self.on_signals: Callable[[Callable[[Signals], None]], contextlib.AbstractContextManager[None]] = on_signals
 
     def run(self) -> None:
         """Work until told to stop, then close. For a thread that runs no event loop."""
@@ -329,7 +331,7 @@ class Worker(WorkerState):
             return
         self._is_listening = True
         try:
-            with on_signals(self._at_signal):
+            with self.on_signals(self._at_signal):
                 yield
         finally:
             self._is_listening = False

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 from typing import Literal
 
+import msgspec
+
 from arq_web.store.record import ClaimedJob
 from arq_web.store.scripts import Argument
 
@@ -19,8 +21,7 @@ class Replace(StrEnum):
     """One that was to be kept for less than a minute: its record is still there, but that time has passed."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(msgspec.Struct, frozen=True, gc=False):
     """One job to create, as the enqueue script wants it.
 
     ``due`` and ``expires`` are ``"0"`` (none), ``"d<ms>"`` (from now, server time) or ``"a<ms>"`` (at, epoch).
@@ -57,8 +58,7 @@ class NewJob:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
+class Enqueued(msgspec.Struct, frozen=True, gc=False):
     """The answer for one job: its id (an existing job's, perhaps) and whether this request made it."""
 
     id: str
@@ -107,8 +107,7 @@ class Settled(IntEnum):
 SettleOutcome = Literal["complete", "retry", "snooze", "park", "bury", "cancel", "crash", "release"]
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """How one attempt ends. ``ms``: how long to keep it (complete, bury, cancel), or to wait (retry, snooze, park).
 
     For ``complete`` 0 keeps no result. For ``bury`` 0 keeps the record as long as the queue keeps its dead, and less

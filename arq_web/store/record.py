@@ -15,7 +15,6 @@ of Redis in all (docs/adr/0001-record-layout.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -47,8 +46,7 @@ class Note(msgspec.Struct, omit_defaults=True):
     data: dict[str, object] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
+class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     """One job as a worker gets it: what to run, and the fence (attempt, token) that its settle must show.
 
     ``extra`` holds the options of this one call that only the worker needs: ``timeout_ms``, ``max_tries``, ``keep_ms``.

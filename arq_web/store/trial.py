@@ -187,6 +187,7 @@ def _steps(base: bytes, mark: str) -> list[tuple[Arg, ...]]:
         ("SCAN", 0, "COUNT", 1),
         ("EVAL", _LIKE_OURS.text, *script),
         ("EVALSHA", _LIKE_OURS.sha, *script),
+        ("MSET", text, "1"),
         ("DEL", text, line, ranks, group, tally),
     ]
 

@@ -23,6 +23,7 @@ from arq_web.store.record import ClaimedJob, Note, encode_note
 from arq_web.store.store import Settlement
 from arq_web.sync_queue import SyncQueue
 from arq_web.task import Task
+from arq_web.worker.deadlines import Deadlines, current_task
 from arq_web.worker.outcome import (
     Cancelled,
     Failed,
@@ -110,7 +111,8 @@ class AttemptRunner:
         self._default_timeout_s = timeout_s
         self._queue_of, self._worker, self._resolver = queue_of, worker, resolver
         self._threads = threads
-        self._limiter: CapacityLimiter | None = None  # made on the loop that uses it
+        self._limiter: CapacityLimiter | None = None  # made on the loop that uses it, as the deadlines are
+        self._deadlines: Deadlines | None = None
 
     def timeout_s(self, job: ClaimedJob) -> float:
         """Seconds that one attempt of this job may take: the call's own option, or the task's policy."""
@@ -142,20 +144,21 @@ class AttemptRunner:
             args, kwargs = task.codec.decode_call(job.payload)
         except UndecodablePayload as error:
             return Parked(error_info(error, "undecodable"))
-        scope = asyncio.timeout(limits.timeout_s)
+        self._deadlines = self._deadlines or Deadlines()
+        deadline = self._deadlines.begin(running.task or current_task(), limits.timeout_s)
         try:
-            async with scope:
-                value = await self._call(task, running, args, kwargs)
+            value = await self._call(task, running, args, kwargs)
         except asyncio.CancelledError as error:
-            return _outcome_of_cancellation(error, running, task)
-        except TimeoutError as error:
-            if scope.expired():
+            if deadline.has_passed and running.reason is None:
+                deadline.task.uncancel()
                 return timed_out(task, job, int(limits.timeout_s * 1000))
-            return self._failed(error, task, job)
+            return _outcome_of_cancellation(error, running, task)
         except GeneratorExit:  # the loop is torn down under us
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome, sys.exit() too
             return self._failed(error, task, job)
+        finally:
+            self._deadlines.end(deadline)
         return _succeeded(task, value, limits.max_result_bytes)
 
     async def _call(

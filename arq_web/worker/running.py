@@ -86,14 +86,15 @@ class Running:
 
     def end_early(self, reason: StopReason) -> None:
         """Cancel the attempt, once, for ``reason``; one that settles already is left alone."""
-        if self.reason is not None or self.is_settling or self.task is None:
+        if self.reason is not None or self.is_settling:
             return
         if reason is StopReason.CANCEL and not self.may_be_cancelled:
             return
         self.reason = reason
         if self.stop is not None:
             self.stop.set()
-        self.task.cancel()
+        if self.task is not None:  # else it has not begun, and will not
+            self.task.cancel()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from arq_web import events
 from arq_web.errors import StoreCorrupt, StoreError
@@ -20,8 +21,7 @@ TRY_BROKEN_S = 2.0
 """Between looks whether somebody has mended a queue's index."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True):
     store: Store
     settlement: Settlement
     done: Callable[[Settled], None]

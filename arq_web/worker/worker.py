@@ -59,6 +59,10 @@ LEAVE_LIMIT_S = 0.5
 """For the last words to Redis, which may be away."""
 
 
+PART = 50
+"""Of a claim's attempts begin at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """How this one worker works."""
@@ -85,6 +89,17 @@ class WorkerCounts:
     succeeded: int = 0
     failed: int = 0
     released: int = 0
+
+
+def unbegun(reason: StopReason | None) -> Outcome:
+    """What becomes of an attempt that was told to end before its task began; without a reason the worker stops."""
+    match reason:
+        case StopReason.CANCEL:
+            return Cancelled()
+        case StopReason.LEASE_LOST:
+            return Superseded()
+        case _:
+            return Interrupted()
 
 
 class Worker:
@@ -282,13 +297,21 @@ class Worker:
         self._table.add_claimed(store.queue, token, claimed)
         if jobs:
             self._claimer.lease_counts[store.queue] = max(1, self._claimer.lease_counts.get(store.queue, 0))
-        for running in claimed:
-            if self._stopping.is_set():
-                self._settle(running, Interrupted())
+        self._begin_attempts(claimed)
+
+    def _begin_attempts(self, claimed: list[Running]) -> None:
+        """Begin a part of them, and the others a moment later: so Redis settles the first while the next ones run."""
+        for running in claimed[:PART]:
+            if self._stopping.is_set() or running.reason is not None:
+                self._settle(running, unbegun(running.reason))
             else:
                 running.settle = self._settle
                 running.task = asyncio.create_task(self._attempt(running))
                 running.task.add_done_callback(functools.partial(self._ended, running))
+        if len(claimed) > PART:
+            loop = asyncio.get_running_loop()
+            # Not in the very next round of the loop, but in the one in which the first part's settle is written.
+            loop.call_soon(loop.call_soon, self._begin_attempts, claimed[PART:])
 
     async def _attempt(self, running: Running) -> None:
         """One attempt, from its start to its settlement."""
@@ -308,9 +331,7 @@ class Worker:
             else:
                 outcome = await self._runner.run(running, self._limits(running))
         except asyncio.CancelledError:  # before the task itself began
-            outcome = Cancelled() if running.reason is StopReason.CANCEL else Interrupted()
-            if running.reason is StopReason.LEASE_LOST:
-                outcome = Superseded()
+            outcome = unbegun(running.reason)
         except Exception as error:  # noqa: BLE001 - a fault of ours is a failure of the attempt: it must cost a try
             emit(events.HELPER_FAILED, helper=f"attempt of {job.task}", error=repr(error))
             outcome = Failed(error_info(error, "internal"), to_ms(Backoff()(job.failures + 1, error)))

@@ -666,7 +666,7 @@ async def test_a_signal_cancels_what_runs_and_costs_it_nothing(
 async def test_a_job_that_was_claimed_and_has_not_begun_does_not_begin_after_a_signal(
     pool: ArqRedis, make_worker: MakeWorker
 ) -> None:
-    """One claim brings several jobs: the signal comes when the first of them runs and no task of the second is known."""
+    """One claim brings several jobs: the signal comes when the first of them runs and the second has no task."""
     begun: list[str] = []
 
     async def waits(ctx: Ctx) -> None:

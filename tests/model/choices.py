@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from arq_web.store.messages import NewJob, Replace
 from tests.support.store_helpers import LARGE, SETTLE_OUTCOMES

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import count
 from typing import ClassVar
 
@@ -29,6 +28,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 
 from arq_web.errors import JobIdConflict
 from arq_web.store.messages import Held, NewJob, Replace, Settlement, SettleOutcome, WorkerKind

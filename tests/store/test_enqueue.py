@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from arq_web.errors import JobIdConflict, StoreCorrupt
 from arq_web.job import TERMINAL_STATES, JobState

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from arq_web.job import ProgressInfo
 from arq_web.store.record import ClaimedJob, Note, encode_note
@@ -58,8 +59,8 @@ async def test_a_superseded_attempt_reports_nothing(store: Store) -> None:
     before = await record_of(store, "a")
 
     assert not await _report(store, stale)
-    assert not await _report(store, replace(stale, attempt=fresh.attempt))
-    assert not await _report(store, replace(fresh, attempt=stale.attempt))
+    assert not await _report(store, structs.replace(stale, attempt=fresh.attempt))
+    assert not await _report(store, structs.replace(fresh, attempt=stale.attempt))
     assert await record_of(store, "a") == before
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from arq_web.job import JobInfo, JobState
 from arq_web.store.record import (
@@ -78,7 +79,7 @@ with_redis = settings(
 @with_redis
 @given(new=new_jobs)
 async def test_what_enqueue_writes_is_what_is_read(store: Store, new: NewJob) -> None:
-    new = replace(new, nonce=new_token() if new.nonce != "-" else "-")
+    new = structs.replace(new, nonce=new_token() if new.nonce != "-" else "-")
     await store.enqueue([new])
 
     info = await info_of(store, new.id)
@@ -98,7 +99,7 @@ async def test_nothing_of_a_record_is_lost_on_its_way_through_the_states(
     store: Store, new: NewJob, note: bytes, outcome: str
 ) -> None:
     """Every transition takes the record apart and puts it together again."""
-    await store.enqueue([replace(new, due="0")])
+    await store.enqueue([structs.replace(new, due="0")])
     queued = await info_of(store, new.id)
     job = await claim_one(store)
     running = await info_of(store, new.id)

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from arq_web.job import JobState
 from arq_web.store.store import Held, Renewed, Settled, Store, WorkerKind
@@ -87,8 +88,8 @@ async def test_a_superseded_attempt_cannot_renew(store: Store) -> None:
     fresh = await claim_one(store, worker=OTHER_WORKER)
     lease_ms = await score_of(store, "leases", "a")
 
-    superseded = await renew(store, [stale, replace(stale, token=fresh.token)], last_token=stale.token)
-    other_token = await renew(store, [replace(fresh, token=stale.token)], last_token=stale.token)
+    superseded = await renew(store, [stale, structs.replace(stale, token=fresh.token)], last_token=stale.token)
+    other_token = await renew(store, [structs.replace(fresh, token=stale.token)], last_token=stale.token)
 
     assert reclaimed == other_token == [Renewed.LOST]
     assert superseded == [Renewed.LOST, Renewed.LOST]
@@ -102,7 +103,7 @@ async def test_each_lease_is_answered_on_its_own(store: Store) -> None:
     await settle(store, a, "complete")
     await store.cancel("b")
 
-    answers = await renew(store, [a, b, replace(c, id="gone"), c], last_token="token-1")
+    answers = await renew(store, [a, b, structs.replace(c, id="gone"), c], last_token="token-1")
 
     assert answers == [Renewed.LOST, Renewed.CANCEL_REQUESTED, Renewed.LOST, Renewed.KEPT]
 

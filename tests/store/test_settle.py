@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from arq_web.errors import StoreCorrupt
 from arq_web.job import JobState, ProgressInfo

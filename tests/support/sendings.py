@@ -7,7 +7,9 @@ in two queues ends in the same state.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from arq_web.errors import JobIdConflict
 from arq_web.store import scripts

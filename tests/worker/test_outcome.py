@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+from msgspec import structs
 
 from arq_web import DoNotRetry, Retry, Snooze, task
 from arq_web.job import ErrorInfo
@@ -105,7 +104,7 @@ def test_a_superseded_attempt_says_nothing() -> None:
 @pytest.mark.parametrize(("failures", "word"), [(0, "retry"), (1, "retry"), (2, "bury")])
 def test_the_last_try_buries(failures: int, word: str) -> None:
     """max_tries counts attempts that ended in a failure, the first included; crashes and snoozes do not count."""
-    job = dataclasses.replace(JOB, failures=failures, attempt=17, crashes=2)
+    job = structs.replace(JOB, failures=failures, attempt=17, crashes=2)
     settlement = decide(Failed(ERROR, 500), job, max_tries=3, keep_result_ms=0, now_ms=0)
 
     assert settlement is not None
@@ -121,7 +120,7 @@ def test_a_parked_job_is_tried_less_and_less_often_and_given_up_after_a_day(
 ) -> None:
     """A rolling deploy brings the task within seconds; a forgotten one must not stay for ever."""
     since_ms = 1_700_000_000_000
-    job = dataclasses.replace(JOB, note=Note(reason="unknown_task", since_ms=since_ms))
+    job = structs.replace(JOB, note=Note(reason="unknown_task", since_ms=since_ms))
     unknown = Parked(ErrorInfo("UnknownTask", "?", reason="unknown_task"))
     settlement = decide(unknown, job, max_tries=1, keep_result_ms=0, now_ms=since_ms + parked_for_ms)
 

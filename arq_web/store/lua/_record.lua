@@ -70,14 +70,19 @@ local function write(id, j, ttl_ms)
   return raw
 end
 
--- One command for all; a key of another type reads as missing.
-local function read_many(ids)
-  local jobs = {}
+-- One command for all; a key of another type reads as missing (false).
+local function raw_many(ids)
+  local raws = {}
   for first = 1, #ids, 1000 do -- unpack has a limited stack
     local keys = {}
     for i = first, math.min(first + 999, #ids) do keys[#keys + 1] = base .. 'j:' .. ids[i] end
-    for i, raw in ipairs(redis.call('MGET', unpack(keys))) do jobs[first + i - 1] = read(raw) end
+    for i, raw in ipairs(redis.call('MGET', unpack(keys))) do raws[first + i - 1] = raw end
   end
+  return raws
+end
+local function read_many(ids)
+  local jobs = {}
+  for i, raw in ipairs(raw_many(ids)) do jobs[i] = read(raw) end
   return jobs
 end
 

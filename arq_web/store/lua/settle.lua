@@ -1,7 +1,7 @@
 -- settle: end n attempts, each with an outcome, each only if it is still the owner (attempt and token).
 -- Every entry is checked before any is written. Returns one number per entry: 1 recorded, 2 recorded already by this very
 -- attempt (the request was sent twice), 3 recorded as cancelled (that was asked for meanwhile; also when sent twice), 0 lost:
--- another attempt owns the job, or its lease was taken away, and nothing was changed. Uses _places, _kept, _end.
+-- another attempt owns the job, or its lease was taken away, and nothing was changed. Uses _places, _kept, _plain, _end.
 local worker = ARGV[1]
 local keep_dead_ms = tonumber(ARGV[2])
 local entries_from = 3 -- ARGV[3..]: id, attempt, token, outcome, ms (how long to keep, or to wait), note
@@ -38,7 +38,7 @@ local outcomes = {
   reject = function(id, j, e) reject(id, e.note) end, -- claimed, but the worker cannot read it
 }
 
-local ids, entries, answers, owned, owner = {}, {}, {}, {}, {}
+local ids, entries, answers, owned, owner, jobs, completed = {}, {}, {}, {}, {}, {}, {}
 for from = entries_from, #ARGV, 6 do
   if not outcomes[ARGV[from + 3]] then return redis.error_reply('ERR unknown outcome ' .. ARGV[from + 3]) end
   ids[#ids + 1] = ARGV[from]
@@ -47,10 +47,16 @@ for from = entries_from, #ARGV, 6 do
     note = ARGV[from + 5],
   }
 end
-local jobs = read_many(ids)
+local raws = raw_many(ids)
 for i, e in ipairs(entries) do
-  local j, id = jobs[i], ids[i]
-  if not j or j.attempt ~= e.attempt or j.token ~= e.token then answers[i] = LOST
+  local id = ids[i]
+  completed[i] = raws[i] and not owner[id] and plainly_completed(raws[i], e)
+  local j = not completed[i] and read(raws[i])
+  jobs[i] = j
+  if completed[i] then
+    owner[id] = i
+    owned[#owned + 1] = id
+  elseif not j or j.attempt ~= e.attempt or j.token ~= e.token then answers[i] = LOST
   elseif j.state ~= 'r' or owner[id] then answers[i] = j.state == 'x' and CANCELLED or ALREADY
   else
     owner[id] = i
@@ -63,8 +69,12 @@ redis.call('ZREM', LEASES, unpack(owned)) -- a write that a full Redis accepts: 
 redis.pcall('SREM', base .. 'h:' .. worker, unpack(owned))
 for _, id in ipairs(owned) do
   local i = owner[id]
-  outcomes[entries[i].outcome](id, jobs[i], entries[i])
-  answers[i] = jobs[i].state == 'x' and CANCELLED or RECORDED
+  local e, j = entries[i], jobs[i]
+  if completed[i] then
+    redis.call('SET', base .. 'j:' .. id, completed[i], 'PX', e.ms)
+    count('complete')
+  else outcomes[e.outcome](id, j, e) end
+  answers[i] = j and j.state == 'x' and CANCELLED or RECORDED
 end
 save_counts()
 return answers
