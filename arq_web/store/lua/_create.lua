@@ -49,16 +49,32 @@ local function plan(a)
   if a.unique ~= '-' then planned_unique[a.unique] = a.id end
 end
 
+local texts, emptied, listed, ready, due = {}, {}, {}, {}, {} -- of all that `create` was called for
 local function create(a)
-  local later = a.due > now_ms
+  local later, at = a.due > now_ms, #texts
   a.aside, a.created = #a.payload > INLINE_BYTES, now_ms
   local head = later and table.concat({ 's 0 0 0 0 -', now_ms, 0, a.due, '- -' }, ' ') or 'q'
-  redis.call('SET', base .. 'j:' .. a.id, head .. '\n' .. spec_of(a) .. (a.aside and '' or a.payload))
-  if a.aside then redis.call('SET', base .. 'p:' .. a.id, a.payload) end
-  if a.replace ~= '0' and not a.aside then redis.call('DEL', base .. 'p:' .. a.id) end
-  redis.pcall('ZREM', DEAD, a.id) -- a dead job of this id may be gone by its time, and still be listed
-  if a.unique ~= '-' then redis.call('SET', base .. 'u:' .. a.unique, a.id) end
-  if later then return make_due(a.id, a.due) end
-  make_ready(a.id, a)
-  wake()
+  texts[at + 1], texts[at + 2] = base .. 'j:' .. a.id, head .. '\n' .. spec_of(a) .. (a.aside and '' or a.payload)
+  if a.aside then texts[at + 3], texts[at + 4] = base .. 'p:' .. a.id, a.payload
+  elseif a.replace ~= '0' then emptied[#emptied + 1] = base .. 'p:' .. a.id end
+  if a.unique ~= '-' then texts[#texts + 1], texts[#texts + 2] = base .. 'u:' .. a.unique, a.id end
+  if a.nonce ~= '-' then listed[#listed + 1] = a.id end -- an id of our own making was nobody's before
+  local places = later and due or ready
+  places[#places + 1], places[#places + 2] = later and a.due or place_of(a), a.id
+end
+
+-- Called once: few commands for many jobs. A full Redis refuses the first of them, and then nothing is written.
+local function save_created()
+  for first = 1, #texts, 2000 do redis.call('MSET', unpack(texts, first, math.min(first + 1999, #texts))) end
+  if #emptied > 0 then redis.call('DEL', unpack(emptied)) end
+  if #listed > 0 then redis.pcall('ZREM', DEAD, unpack(listed)) end -- a dead job that is gone may still be listed
+  if #ready > 0 then
+    redis.call('ZADD', READY, unpack(ready))
+    wake()
+  end
+  if #due > 0 then
+    redis.call('ZADD', DUE, unpack(due))
+    local earliest = redis.call('ZRANGE', DUE, 0, 0)[1]
+    for i = 2, #due, 2 do if due[i] == earliest then wake() end end
+  end
 end

@@ -56,10 +56,11 @@ end
 
 -- Position among the ready jobs: priority first, then the time given. Without one: behind all others.
 local lined_up = 0
-local function make_ready(id, j, position_us)
+local function place_of(j, position_us)
   lined_up = lined_up + 1 -- jobs of one script keep their order
-  redis.call('ZADD', READY, string.format('%.0f', (position_us or now_us + lined_up) - j.priority * 8e14), id)
+  return string.format('%.0f', (position_us or now_us + lined_up) - j.priority * 8e14)
 end
+local function make_ready(id, j, position_us) redis.call('ZADD', READY, place_of(j, position_us), id) end
 local function make_due(id, due_ms)
   redis.call('ZADD', DUE, due_ms, id)
   if redis.call('ZRANGE', DUE, 0, 0)[1] == id then wake() end

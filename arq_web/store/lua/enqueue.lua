@@ -22,5 +22,6 @@ for _, a in ipairs(new) do
   create(a)
   count('enqueued')
 end
+save_created()
 save_counts()
 return reply

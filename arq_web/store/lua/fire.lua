@@ -27,6 +27,7 @@ if now_ms < tick_ms then return { 'early', now_ms, tick, '' } end
 if outcome == CONFLICT or outcome == CORRUPT then return { 'conflict', now_ms, tick, id } end
 if a and not outcome then
   create(a)
+  save_created()
   count('enqueued')
 end
 redis.call('SET', key, next_tick_ms .. ' ' .. fingerprint .. ' ' .. tick_ms)
