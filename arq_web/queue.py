@@ -6,7 +6,6 @@ import asyncio
 import logging
 import secrets
 import time
-import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from arq_web.errors import (
     UnknownTask,
 )
 from arq_web.events import emit
+from arq_web.ids import new_ids
 from arq_web.job import JobInfo, JobState
 from arq_web.registry import Registry
 from arq_web.store.connection import Connections
@@ -165,9 +165,9 @@ class Queue:
             JobIdConflict: an id belongs to a job of another task; nothing of its round trip was written.
         """
         by_queue: dict[Queue, list[tuple[int, Call[R_co], NewJob]]] = {}
-        for index, call in enumerate(calls):
+        for index, (call, new_id) in enumerate(zip(calls, new_ids(len(calls)), strict=True)):
             queue = self._queue_of(call)
-            by_queue.setdefault(queue, []).append((index, call, queue.new_job(call)))
+            by_queue.setdefault(queue, []).append((index, call, queue.new_job(call, new_id)))
         handles: dict[int, Job[R_co]] = {}
         for queue, entries in by_queue.items():
             reply = await queue.send([new for _, _, new in entries])
@@ -191,8 +191,11 @@ class Queue:
     def _queue_of(self, call: Call[Any]) -> Queue:
         return self.sibling(call.options.queue or call.task.policy.queue or self.name)
 
-    def new_job(self, call: Call[Any]) -> NewJob:
-        """Check and encode a call: what would be sent for it. Raises what ``enqueue`` raises; sends nothing."""
+    def new_job(self, call: Call[Any], new_id: str | None = None) -> NewJob:
+        """Check and encode a call: what would be sent for it. Raises what ``enqueue`` raises; sends nothing.
+
+        ``new_id`` is for a call that names no id.
+        """
         task, options, config = call.task, call.options, self.queues.config
         registry = self.queues.registry
         if registry is not None:
@@ -202,7 +205,7 @@ class Queue:
             raise PayloadTooLarge(task.name, len(payload), config.max_payload_bytes)
         keep_ms = _first(options.keep_result_ms, task.policy.keep_result_ms, int(config.keep_result_s * 1000))
         return NewJob(
-            id=options.id or uuid.uuid4().hex,
+            id=options.id or new_id or new_ids(1)[0],
             task=task.name,
             payload=payload,
             nonce="-" if options.id is None else secrets.token_urlsafe(8),
@@ -351,8 +354,10 @@ def _handle(queue: Queue, new: NewJob, task: Task[..., R_co], answer: Enqueued) 
     return Job(queue, answer.id, None, created=answer.created, _asked=task)
 
 
-def _first(*values: int | None) -> int:
-    return next(value for value in values if value is not None)
+def _first(own: int | None, of_task: int | None, default: int) -> int:
+    if own is not None:
+        return own
+    return default if of_task is None else of_task
 
 
 def _moment(in_ms: int | None, at_ms: int | None) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -178,3 +179,20 @@ class WorkerSeen:
     id: str
     external: bool
     expires_ms: int
+
+
+MOST_JOBS: Final = 1000
+MOST_BYTES: Final = 4_194_304
+"""Of payloads in one request: a slow line must bring it, and Redis serves nobody else while its script runs."""
+
+
+def in_parts(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """Cut before a job that would be too much, by number or bytes; one that is too large by itself goes alone."""
+    first, size_bytes = 0, 0
+    for index, job in enumerate(jobs):
+        size_bytes += len(job.payload)
+        if index > first and (index - first == MOST_JOBS or size_bytes > MOST_BYTES):
+            yield jobs[first:index]
+            first, size_bytes = index, len(job.payload)
+    if jobs:
+        yield jobs[first:]

@@ -79,11 +79,16 @@ class Connection:
             StoreFull: Redis is out of memory.
             StoreCorrupt: a key is of the wrong type, or a script failed.
         """
-        while self._link is not None and (self._link.is_paused or self._unsent_bytes > _MOST_UNSENT_BYTES):
+        while self.is_congested:
             # Redis does not read as fast as we write: more commands would only pile up in memory.
             self._has_room.clear()
             await self._has_room.wait()
         return await self.submit(*args)
+
+    @property
+    def is_congested(self) -> bool:
+        """Redis does not read as fast as we write: ``execute`` waits for it, ``submit`` does not."""
+        return self._link is not None and (self._link.is_paused or self._unsent_bytes > _MOST_UNSENT_BYTES)
 
     def submit(self, *args: Arg) -> asyncio.Future[Reply]:
         """Send one command with the others of this loop tick; the future gets what ``execute`` returns or raises.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from arq_web.errors import JobIdConflict, StoreCorrupt
 from arq_web.job import JobInfo
 from arq_web.store import scripts
 from arq_web.store.connection import Connections, Reply
+from arq_web.store.gathering import Gatherer, enqueue_arguments
 from arq_web.store.keys import base_key
 from arq_web.store.messages import (
     ClaimReply,
@@ -27,6 +27,7 @@ from arq_web.store.messages import (
     SettleOutcome,
     WorkerKind,
     WorkerSeen,
+    in_parts,
 )
 from arq_web.store.record import ClaimedJob, UnreadableRecord, payload_is_aside, read_claimed, read_info
 from arq_web.store.scripts import Argument, Verb
@@ -67,6 +68,7 @@ class Store:
         self.connections, self.namespace, self.queue = connections, namespace, queue
         self.base = base_key(namespace, queue)
         self._keep_dead_ms = keep_dead_ms
+        self._gatherer = Gatherer(lambda: connections.get(self.base), self.base)
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> EnqueueReply:
         """Create all of ``jobs``, or none; more than a thousand (or 4 MiB of payloads) go in such parts.
@@ -77,7 +79,7 @@ class Store:
         """
         answers: list[Enqueued] = []
         attended = True
-        for part in _in_parts(jobs):
+        for part in in_parts(jobs):
             reply = await self._enqueue_part(part)
             answers += [Enqueued(_text(reply[i + 1]), _int(reply[i]) == 1) for i in range(1, len(reply), 2)]
             attended = _int(reply[0]) == 1
@@ -256,10 +258,10 @@ class Store:
         return _int(reply[0]) * 1000 + _int(reply[1]) // 1000
 
     async def _enqueue_part(self, jobs: Sequence[NewJob]) -> list[Reply]:
-        rest: list[Argument] = []
-        for job in jobs:
-            rest += job.arguments()
-        reply = await self._run_list(scripts.ENQUEUE, scripts.ENQUEUE.arguments(rest))
+        if len(jobs) == 1:
+            reply = await self._gatherer.enqueue(jobs[0])
+        else:
+            reply = await self._run_list(scripts.ENQUEUE, enqueue_arguments(jobs))
         if _int(reply[1]) == 2:
             tasks = {job.id: job.task for job in jobs}
             job_id = _text(reply[3])
@@ -305,20 +307,3 @@ def _text(value: Reply) -> str:
 
 def _int(value: Reply) -> int:
     return int(value) if isinstance(value, (int, bytes)) else 0
-
-
-_MOST_JOBS: Final = 1000
-_MOST_BYTES: Final = 4_194_304
-"""Of payloads in one request: a slow line must bring it, and Redis serves nobody else while its script runs."""
-
-
-def _in_parts(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    """Cut before a job that would be too much, by number or bytes; one that is too large by itself goes alone."""
-    first, size_bytes = 0, 0
-    for index, job in enumerate(jobs):
-        size_bytes += len(job.payload)
-        if index > first and (index - first == _MOST_JOBS or size_bytes > _MOST_BYTES):
-            yield jobs[first:index]
-            first, size_bytes = index, len(job.payload)
-    if jobs:
-        yield jobs[first:]
