@@ -285,16 +285,21 @@ async def _report(running: Running, fraction: float, message: str) -> None:
         await running.store.progress(job.id, job.attempt, job.token, encode_note(note))
 
 
-def _outcome_of_cancellation(error: asyncio.CancelledError, running: Running, task: Task[..., Any]) -> Outcome:
-    match running.reason:
+def ended_early(reason: StopReason | None) -> Outcome:
+    """What becomes of an attempt that was told to end before its time; without a reason the worker stops."""
+    match reason:
         case StopReason.CANCEL:
             return Cancelled()
-        case StopReason.SHUTDOWN:
-            return Interrupted()
         case StopReason.LEASE_LOST:
             return Superseded()
-        case None:  # nobody asked for it: the task (or a library in it) raised it, and that is a failure
-            return outcome_of_error(error, task, running.job, None)
+        case _:
+            return Interrupted()
+
+
+def _outcome_of_cancellation(error: asyncio.CancelledError, running: Running, task: Task[..., Any]) -> Outcome:
+    if running.reason is None:  # nobody asked for it: the task (or a library in it) raised it, and that is a failure
+        return outcome_of_error(error, task, running.job, None)
+    return ended_early(running.reason)
 
 
 def _succeeded(task: Task[..., Any], value: object, max_result_bytes: int) -> Outcome:

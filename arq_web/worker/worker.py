@@ -30,7 +30,7 @@ from arq_web.retry import Backoff, to_ms
 from arq_web.schedule import Schedule
 from arq_web.store.record import ClaimedJob
 from arq_web.store.store import Settled, Settlement, Store, WorkerKind
-from arq_web.worker.attempt import AttemptLimits, AttemptRunner, Resolver, Runner
+from arq_web.worker.attempt import AttemptLimits, AttemptRunner, Resolver, Runner, ended_early
 from arq_web.worker.claimer import Burst, Claimer
 from arq_web.worker.clock import ServerClock
 from arq_web.worker.isolation import Isolation
@@ -39,11 +39,8 @@ from arq_web.worker.maintenance import Firing, QueueFiring, Reclaimer, Scheduler
 from arq_web.worker.neighbours import Neighbours
 from arq_web.worker.outage import Outage
 from arq_web.worker.outcome import (
-    Cancelled,
     Failed,
-    Interrupted,
     Outcome,
-    Superseded,
     decide,
     error_info,
 )
@@ -89,17 +86,6 @@ class WorkerCounts:
     succeeded: int = 0
     failed: int = 0
     released: int = 0
-
-
-def unbegun(reason: StopReason | None) -> Outcome:
-    """What becomes of an attempt that was told to end before its task began; without a reason the worker stops."""
-    match reason:
-        case StopReason.CANCEL:
-            return Cancelled()
-        case StopReason.LEASE_LOST:
-            return Superseded()
-        case _:
-            return Interrupted()
 
 
 class Worker:
@@ -303,7 +289,7 @@ class Worker:
         """Begin a part of them, and the others a moment later: so Redis settles the first while the next ones run."""
         for running in claimed[:PART]:
             if self._stopping.is_set() or running.reason is not None:
-                self._settle(running, unbegun(running.reason))
+                self._settle(running, ended_early(running.reason))
             else:
                 running.settle = self._settle
                 running.task = asyncio.create_task(self._attempt(running))
@@ -331,7 +317,7 @@ class Worker:
             else:
                 outcome = await self._runner.run(running, self._limits(running))
         except asyncio.CancelledError:  # before the task itself began
-            outcome = unbegun(running.reason)
+            outcome = ended_early(running.reason)
         except Exception as error:  # noqa: BLE001 - a fault of ours is a failure of the attempt: it must cost a try
             emit(events.HELPER_FAILED, helper=f"attempt of {job.task}", error=repr(error))
             outcome = Failed(error_info(error, "internal"), to_ms(Backoff()(job.failures + 1, error)))

@@ -2,7 +2,7 @@
 -- The same token again returns the same jobs: a lost reply loses nothing and costs nothing. A token is "<number>.<random>", the
 -- number growing with each claim of the worker: a copy of an older claim than the last one takes nothing.
 -- Returns {now_ms, next due_ms or 0, number of leases, ready jobs left, standby, id, record, payload kept aside or '', ...};
--- standby is 1 when this (embedded) worker took nothing because an external one is alive. Uses _places, _kept, _plain, _end, _promote.
+-- standby is 1 when this (embedded) worker took nothing because an external one is alive. Uses _places, _kept, _plain, _end, _promote, _take.
 local worker = ARGV[1]
 local kind = ARGV[2] -- 'x' external, 'e' embedded, 's' embedded that stands back for external ones
 local token = ARGV[3]
@@ -25,35 +25,22 @@ local function hand_out(id, raw, payload)
   bytes = bytes + #raw + #payload
 end
 
-local function take_one(id, j)
-  local payload = j and payload_of(id, j)
-  if not j then reject(id, 'ready without a readable record')
-  elseif j.state == 'q' and not payload then
-    lose(id, j, keep_dead_ms, 'lost_payload', 'LostPayload', 'its arguments are gone from Redis')
-  elseif j.state == 'q' and not expired(id, j) then
-    j.state, j.attempt, j.token, j.since, j.started, j.worker = 'r', j.attempt + 1, token, now_ms, now_ms, worker
-    hand_out(id, write(id, j), payload)
-  end
-end
-
 local seen = 0 -- at most 1000 per claim, though all may have expired: Redis must serve others too
 local function take(n)
   local popped, ids = redis.call('ZPOPMIN', READY, n), {}
   seen = #popped > 0 and seen + #popped / 2 or 1000
   for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
-  local plain = {} -- key, record, ...
+  local unwritten = {} -- key, record, ...
   for i, raw in ipairs(raw_many(ids)) do
     local id = ids[i]
     if bytes >= MOST_BYTES then redis.call('ZADD', READY, popped[2 * i], id) -- back to its place
     else
-      local claimed = raw and plainly_claimed(raw, token, worker)
-      if claimed then
-        plain[#plain + 1], plain[#plain + 2] = base .. 'j:' .. id, claimed
-        hand_out(id, claimed, '')
-      else take_one(id, read(raw)) end
+      local record, payload, is_unwritten = take_one(id, raw, token, worker, keep_dead_ms)
+      if is_unwritten then unwritten[#unwritten + 1], unwritten[#unwritten + 2] = base .. 'j:' .. id, record end
+      if record then hand_out(id, record, payload) end
     end
   end
-  if #plain > 0 then redis.call('MSET', unpack(plain)) end
+  if #unwritten > 0 then redis.call('MSET', unpack(unwritten)) end
 end
 local function take_again(ids)
   local jobs = read_many(ids)
