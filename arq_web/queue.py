@@ -153,8 +153,11 @@ class Queue:
             UnknownTask: the task is not registered in this app.
             StoreUnavailable, StoreFull: Redis did not take it; enqueueing again is safe with an id.
         """
-        [job] = await self.enqueue_many([Call(task.task, task.call_options, args, kwargs)])
-        return job
+        call = Call(task.task, task.call_options, args, kwargs)
+        queue = self._queue_of(call)
+        new = queue.new_job(call)
+        reply = await queue.send([new])
+        return _handle(queue, new, call.task, reply.jobs[0])
 
     async def enqueue_many(self, calls: Sequence[Call[R_co]]) -> list[Job[R_co]]:
         """Enqueue many calls in one round trip per queue and thousand (or 4 MiB of arguments): all of these, or none.

@@ -10,18 +10,27 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from arq_web.errors import StoreError
+from arq_web.errors import StoreRefused, StoreUnavailable
 from arq_web.store import scripts
 from arq_web.store.connection import Connection, Reply
-from arq_web.store.messages import NewJob, in_parts
+from arq_web.store.messages import MOST_JOBS, NewJob
 from arq_web.store.replies import NoScript
 
+_MOST_BYTES: Final = 1_048_576
+"""Of payloads that wait for the end of a tick; then they leave at once, and the next callers see a congested line."""
 _CREATED_OR_EXISTS: Final = (0, 1)
-_Waiting = tuple[NewJob, "asyncio.Future[list[Reply]]"]
+
+
+class _Alone:
+    """Says to a caller that its job did not get through with the others, and that nothing was written."""
+
+
+_ALONE: Final = _Alone()
+_Waiting = tuple[NewJob, "asyncio.Future[Reply | _Alone]"]
 
 
 class Gatherer:
-    """Those of one queue. Each caller gets the answer it would have got alone.
+    """Those of one queue. Each caller gets the answer, or the error, that it would have got alone.
 
     Args:
         connection_of: gives the running loop's connection.
@@ -30,11 +39,12 @@ class Gatherer:
 
     def __init__(self, connection_of: Callable[[], Connection], base: bytes) -> None:
         self._connection_of, self._base = connection_of, base
-        self._waiting: dict[Connection, list[_Waiting]] = {}
-        self._alone: set[asyncio.Task[None]] = set()
+        self._groups: dict[Connection, _Group] = {}
 
-    async def enqueue(self, job: NewJob) -> list[Reply]:
+    async def enqueue(self, job: NewJob) -> Reply:
         """Send one job with the others of this tick; what ``enqueue.lua`` answers for it.
+
+        A caller that is cancelled before the tick ends sends nothing; later its job may be created all the same.
 
         Raises:
             StoreError: as ``Connection.execute``.
@@ -43,59 +53,66 @@ class Gatherer:
         if connection.is_congested:  # then it waits its turn: gathered, it would pile up behind the line
             return await self._run_alone(connection, job)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Reply]] = loop.create_future()
-        waiting = self._waiting.get(connection)
-        if waiting is None:
-            waiting = self._waiting[connection] = []
-            loop.call_soon(self._send, connection)
-        waiting.append((job, future))
-        return await future
+        future: asyncio.Future[Reply | _Alone] = loop.create_future()
+        group = self._groups.get(connection) or self._begin_group(connection, loop)
+        group.waiting.append((job, future))
+        group.size_bytes += len(job.payload)
+        if group.size_bytes >= _MOST_BYTES or len(group.waiting) == MOST_JOBS:
+            self._send(connection, group)
+        answer = await future
+        return await self._run_alone(connection, job) if isinstance(answer, _Alone) else answer
 
-    def _send(self, connection: Connection) -> None:
-        waiting = [(job, future) for job, future in self._waiting.pop(connection) if not future.done()]
-        sent = 0
-        for jobs in in_parts([job for job, _ in waiting]):
-            part = waiting[sent : sent + len(jobs)]
-            sent += len(jobs)
-            command = ("EVALSHA", scripts.ENQUEUE.script.sha, 1, self._base, *enqueue_arguments(jobs))
-            try:
-                reply = connection.submit(*command)
-            except StoreError as error:  # it was closed
-                _fail(part, error)
-            else:
-                reply.add_done_callback(functools.partial(self._answer, connection, part))
+    def _begin_group(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> _Group:
+        for other, left in list(self._groups.items()):  # hardly ever one: of another thread, or left behind
+            if left.loop.is_closed():  # before its tick ended
+                self._groups.pop(other, None)
+        group = self._groups[connection] = _Group(loop)
+        connection.before_flush(functools.partial(self._send, connection, group))
+        return group
+
+    def _send(self, connection: Connection, group: _Group) -> None:
+        if self._groups.get(connection) is not group:  # it was full before its tick ended
+            return
+        del self._groups[connection]
+        part = [(job, future) for job, future in group.waiting if not future.done()]
+        if part:
+            self._submit(connection, part, "EVALSHA", scripts.ENQUEUE.script.sha)
+
+    def _submit(self, connection: Connection, part: Sequence[_Waiting], verb: str, script: str | bytes) -> None:
+        try:
+            arguments = enqueue_arguments([job for job, _ in part])
+            sent = connection.submit(verb, script, 1, self._base, *arguments)
+        except Exception:  # noqa: BLE001 - it was closed, or one job cannot be put into bytes: each meets its own trouble
+            _tell(part, [_ALONE] * len(part))
+        else:
+            sent.add_done_callback(functools.partial(self._answer, connection, part))
 
     def _answer(self, connection: Connection, part: Sequence[_Waiting], sent: asyncio.Future[Reply]) -> None:
-        if sent.cancelled():
-            return
         error = sent.exception()
-        reply = None if error is not None else sent.result()
-        if isinstance(error, NoScript) or (len(part) > 1 and _is_refused(reply)):
-            for job, future in part:  # nothing was written, and one of them need not be the others' trouble
-                self._send_alone(connection, job, future)
-        elif error is not None:
+        if isinstance(error, NoScript):
+            self._submit(connection, part, "EVAL", scripts.ENQUEUE.script.text)
+        elif isinstance(error, (StoreUnavailable, StoreRefused)) or (error and len(part) == 1):
             _fail(part, error)
-        elif isinstance(reply, list) and len(reply) == 1 + 2 * len(part):
-            for number, (_, future) in enumerate(part):
-                if not future.done():
-                    future.set_result([reply[0], *reply[1 + 2 * number : 3 + 2 * number]])
-        else:  # of one job, and no list of answers: the caller has the words for it
-            _tell(part[0][1], reply)
+        elif error is None and len(part) == 1:
+            _tell(part, [sent.result()])
+        elif error is None and (answers := _answers_of(sent.result(), len(part))):
+            _tell(part, answers)
+        else:  # nothing was written, and one of them need not be the others' trouble
+            _tell(part, [_ALONE] * len(part))
 
-    def _send_alone(self, connection: Connection, job: NewJob, future: asyncio.Future[list[Reply]]) -> None:
-        async def run() -> None:
-            try:
-                _tell(future, await self._run_alone(connection, job))
-            except StoreError as error:
-                _fail([(job, future)], error)
+    async def _run_alone(self, connection: Connection, job: NewJob) -> Reply:
+        return await connection.run_script(scripts.ENQUEUE.script, (self._base,), enqueue_arguments([job]))
 
-        task = asyncio.get_running_loop().create_task(run(), name="arq_web.enqueue")
-        self._alone.add(task)
-        task.add_done_callback(self._alone.discard)
 
-    async def _run_alone(self, connection: Connection, job: NewJob) -> list[Reply]:
-        reply = await connection.run_script(scripts.ENQUEUE.script, (self._base,), enqueue_arguments([job]))
-        return reply if isinstance(reply, list) else [reply]
+class _Group:
+    """Who waits for the end of one tick, on one connection."""
+
+    __slots__ = ("loop", "size_bytes", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiting: list[_Waiting] = []
+        self.size_bytes = 0
 
 
 def enqueue_arguments(jobs: Sequence[NewJob]) -> list[scripts.Argument]:
@@ -106,18 +123,21 @@ def enqueue_arguments(jobs: Sequence[NewJob]) -> list[scripts.Argument]:
     return scripts.ENQUEUE.arguments(rest)
 
 
-def _is_refused(reply: Reply | None) -> bool:
-    return not isinstance(reply, list) or reply[1] not in _CREATED_OR_EXISTS
+def _answers_of(reply: Reply, job_count: int) -> list[Reply]:
+    """What each job would have been answered alone; empty when the script refused all of them for one."""
+    if not isinstance(reply, list) or len(reply) != 1 + 2 * job_count or reply[1] not in _CREATED_OR_EXISTS:
+        return []
+    return [[reply[0], *reply[at : at + 2]] for at in range(1, len(reply), 2)]
 
 
-def _tell(future: asyncio.Future[list[Reply]], reply: Reply | None) -> None:
-    if not future.done():
-        future.set_result(reply if isinstance(reply, list) else [reply])
+def _tell(part: Sequence[_Waiting], answers: Sequence[Reply | _Alone]) -> None:
+    for (_, future), answer in zip(part, answers, strict=True):
+        if not future.done():  # else its caller was cancelled
+            future.set_result(answer)
 
 
 def _fail(part: Sequence[_Waiting], error: BaseException) -> None:
     for _, future in part:
         if not future.done():
             # One exception each: a shared one would collect the tracebacks of all who wait.
-            each = type(error)(error.address, error.why) if isinstance(error, StoreError) else error
-            future.set_exception(each)
+            future.set_exception(type(error)(*error.args))

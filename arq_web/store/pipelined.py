@@ -58,6 +58,7 @@ class Connection:
         self._sent_bytes = 0
         self._moved_at = 0.0
         self._is_flush_due = False
+        self._before_flush: list[Callable[[], None]] = []
         self._is_closed = False
         self._has_room = asyncio.Event()
         self._watch = _Watch(self._loop, self._check_deadlines)
@@ -104,10 +105,13 @@ class Connection:
         packed = pack(args)
         self._unsent.append(_Command(packed, future))
         self._unsent_bytes += len(packed)
-        if not self._is_flush_due:
-            self._is_flush_due = True
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
         return future
+
+    def before_flush(self, call: Callable[[], None]) -> None:
+        """Call it once, when the commands of this loop tick are about to leave: what it submits leaves with them."""
+        self._before_flush.append(call)
+        self._flush_soon()
 
     async def run_script(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | str | int]) -> Reply:
         """Run a script by its digest, or by its text where Redis does not have it (any more).
@@ -150,7 +154,14 @@ class Connection:
 
     # -- sending --------------------------------------------------------------------------
 
+    def _flush_soon(self) -> None:
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
+        while self._before_flush:
+            self._before_flush.pop()()
         self._is_flush_due = False
         link = self._link
         if link is None:

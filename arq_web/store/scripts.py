@@ -4,7 +4,8 @@ Each ``lua/<verb>.lua`` begins with what it does and returns, then names its arg
 These lines are the signature: Python calls by keyword, and a name that does not fit is a TypeError, never two swapped
 arguments. A line ``local jobs_from = 5 -- ARGV[5..]`` means: from there on, the list ``jobs``.
 
-"Uses _end, _promote." in the head names the preludes that stand before the script, after ``_record``, which all need.
+"Uses _end, _promote." in the head names the preludes that stand before the script, after ``_record``, which all need;
+what it does not use of them is left out. "Tries _lone first." names a piece that stands before everything.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from arq_web.store.connection import Script
 Argument = bytes | str | int
 _ARGUMENT = re.compile(r"^local (\w+) = (?:tonumber\()?ARGV\[(\d+)\]", re.MULTILINE)
 _REST = re.compile(r"^local (\w+)_from = (\d+) -- ARGV\[\d+\.\.\]", re.MULTILINE)
+_DEFINITION = re.compile(r"^(?=local )", re.MULTILINE)
+_NAMES = re.compile(r"local (?:function )?(\w+(?:, \w+)*)")
+_WORD = re.compile(r"\w+")
+_TRIES = re.compile(r"^--.* Tries (_\w+) first\.", re.MULTILINE)
 _USES = re.compile(r"^--.* Uses (_\w+(?:, _\w+)*)\.$", re.MULTILINE)
 
 
@@ -48,7 +53,7 @@ class Verb:
 
 def load(verb: str) -> Verb:
     """Read ``lua/<verb>.lua`` and the preludes that it uses."""
-    return bind(verb, _source(verb))
+    return bind(verb, source(verb))
 
 
 def bind(verb: str, body: str) -> Verb:
@@ -64,11 +69,28 @@ def bind(verb: str, body: str) -> Verb:
         raise ValueError(f"{verb}.lua must bind ARGV[1], ARGV[2], ... in order, the rest last; it binds {numbers}")
     used = _USES.search(body)
     preludes = ["_record", *(used[1].split(", ") if used else ())]
-    text = "".join([*map(_source, preludes), body])
+    first = _TRIES.search(body)
+    text = (source(first[1]) if first else "") + _used_by(body, "".join(map(source, preludes))) + body
     return Verb(Script(verb, text.encode()), tuple(name for _, name in named), rest[0][0] if rest else None)
 
 
-def _source(name: str) -> str:
+def _used_by(body: str, preludes: str) -> str:
+    """Leave out of the preludes what a script does not use: Redis makes every function anew at each call.
+
+    A definition begins with ``local`` at the start of a line, and stands before its uses.
+    """
+    kept: list[str] = []
+    words = set(_WORD.findall(body))
+    for part in reversed(_DEFINITION.split(preludes)):
+        names = _NAMES.match(part)
+        if names is None or not words.isdisjoint(_WORD.findall(names[1])):
+            kept.append(part)
+            words.update(_WORD.findall(part))
+    return "".join(reversed(kept))
+
+
+def source(name: str) -> str:
+    """The text of ``lua/<name>.lua``."""
     return resources.files("arq_web.store").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 

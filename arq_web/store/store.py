@@ -259,7 +259,7 @@ class Store:
 
     async def _enqueue_part(self, jobs: Sequence[NewJob]) -> list[Reply]:
         if len(jobs) == 1:
-            reply = await self._gatherer.enqueue(jobs[0])
+            reply = self._list(scripts.ENQUEUE, await self._gatherer.enqueue(jobs[0]))
         else:
             reply = await self._run_list(scripts.ENQUEUE, enqueue_arguments(jobs))
         if _int(reply[1]) == 2:
@@ -288,7 +288,9 @@ class Store:
         return await self.connections.get(self.base).run_script(verb.script, (self.base,), arguments)
 
     async def _run_list(self, verb: Verb, arguments: Sequence[Argument]) -> list[Reply]:
-        reply = await self._run(verb, arguments)
+        return self._list(verb, await self._run(verb, arguments))
+
+    def _list(self, verb: Verb, reply: Reply) -> list[Reply]:
         if not isinstance(reply, list):
             raise self._corrupt(f"script {verb.script.name!r} answered {reply!r}")
         return reply

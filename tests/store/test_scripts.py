@@ -62,15 +62,28 @@ def test_numbers_that_do_not_count_from_one_are_refused(lines: str) -> None:
 
 
 def test_a_script_gets_the_preludes_that_its_head_names_in_that_order() -> None:
-    verb = bind("verb", "-- verb: does something.\n-- Returns 1. Uses _end, _promote.\nreturn 1\n")
+    verb = bind("verb", "-- verb: does something.\n-- Returns 1. Uses _end, _promote.\npromote()\n")
 
     text = verb.script.text.decode()
-    assert [line.split(":")[0] for line in text.splitlines() if line.startswith(("-- _", "-- verb"))] == [
-        "-- _record",
-        "-- _end",
-        "-- _promote",
-        "-- verb",
-    ]
+    places = [text.index(name) for name in ("local base", "local function finish", "local function promote", "-- verb")]
+    assert places == sorted(places)
+
+
+def test_what_a_script_does_not_use_of_its_preludes_is_left_out() -> None:
+    """Redis makes every function anew at each call."""
+    verb = bind("verb", "-- verb: does something.\n-- Returns 1. Uses _end, _promote.\nexpired('a', {})\n")
+
+    text = verb.script.text.decode()
+    assert "local function finish" in text  # expired() uses it
+    assert "local function promote" not in text
+    assert "local function crash" not in text
+
+
+def test_a_script_may_try_a_short_way_before_everything_else() -> None:
+    text = bind("verb", "-- verb: does something. Tries _lone first.\nreturn 1\n").script.text.decode()
+
+    assert text.startswith("-- _lone")
+    assert text.endswith("return 1\n")
 
 
 def test_a_prelude_that_does_not_exist_is_an_error() -> None:

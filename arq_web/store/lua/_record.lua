@@ -15,12 +15,14 @@ local time = redis.call('TIME') -- the only clock: hosts may disagree
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_us = (time[1] - 1735689600) * 1000000 + time[2] -- since 2025, to leave room for priorities in a double
 
--- Whatever passes here must never raise later: a script that stops half-way has written half.
+-- Whatever passes here must never raise later: a script that stops half-way has written half. What does not must be found out
+-- at once: without %f[%s], which lets a word end only where a space begins, a long line without an end would be tried anew
+-- from each of its letters, and 20 kB of garbage would keep Redis for two seconds.
 local MOST_DIGITS = 14
 local function read(raw)
   if not raw then return nil end
   local state, changes, spec_at, created, task, options, body_at =
-    string.match(raw, '^([sqrtcdxe])([^\n]*)\n()(%d+) (%S+)([^\n]*)\n()')
+    string.match(raw, '^([sqrtcdxe])([^\n]*)\n()(%d+) (%S+)%f[%s]([^\n]*)\n()')
   if not state or #created > MOST_DIGITS then return nil end
   local j = {
     raw = raw, state = state, attempt = 0, failures = 0, crashes = 0, token = '-', since = created, started = 0, due = 0,

@@ -1,7 +1,7 @@
 -- enqueue: create n jobs, unless they exist. All or nothing: one conflict, and nothing is written.
 -- Returns {listening, outcome, id, outcome, id, ...}; outcome 0 exists (the id is the existing job's), 1 created (also when
 -- the same request is sent again), and, alone and followed by the job's own id, 2 conflict (then the existing task's name) or
--- 3 not a record of ours. listening is 1 when a worker was seen within its time. Uses _places, _create.
+-- 3 not a record of ours. listening is 1 when a worker was seen within its time. Tries _lone first. Uses _places, _create.
 local jobs_from = 1 -- ARGV[1..]: id, nonce, priority, due, expires, max_crashes, keep_s, unique, task, replace, extra, payload
 
 check_indexes()
