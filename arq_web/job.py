@@ -92,6 +92,8 @@ class JobInfo:
     error: ErrorInfo | None
     progress: ProgressInfo | None
     has_result: bool
+    owner: str | None = None
+    """Who submitted it over HTTP (``ArqWeb(owner=...)``); None for a job of other code, or of nobody in particular."""
     gone_at_ms: int | None = None
     """Of a finished job that was to be kept for less than a minute: when it counts as gone, though its record stays."""
     result: bytes | None = field(repr=False, default=None)

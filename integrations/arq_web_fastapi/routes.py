@@ -10,12 +10,13 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
-from arq_web.errors import InvalidRoute, PayloadTooLarge, StoreFull, StoreUnavailable
-from arq_web.http import answers
+from arq_web.errors import InvalidRoute
+from arq_web.http.submit import SubmitPolicy, submit
 from arq_web.options import NoRetryOn, TaskPolicy, exception_classes, make_policy
 from arq_web.retry import RetryDelay, Seconds
 from arq_web.task import AsyncTask, SyncTask, Task, default_name
-from arq_web_fastapi.depends import hub_of, queue_of
+from arq_web_fastapi.depends import hub_of
+from arq_web_fastapi.job_routes import asked_by, front_of, response_of
 from arq_web_fastapi.sides import REQUEST_NAME, RESPONSE_NAME, plan_of
 
 P = ParamSpec("P")
@@ -23,8 +24,6 @@ R = TypeVar("R")
 
 MADE_A_JOB = "__arq_web_job__"
 """Attribute of a function that was decorated: who routes the bare function has the decorators in the wrong order."""
-JOBS_PATH_STATE = "arq_web_jobs_path"
-"""Attribute of ``app.state``: where the status of a job is found."""
 
 
 class JobRoute(Task[P, R]):
@@ -63,7 +62,7 @@ class JobRoute(Task[P, R]):
         )
         self.fn = _with_defaults(fn, plan.defaults) if plan.defaults else fn
         self.sides: dict[str, str] = dict(plan.sides)
-        self.result_status = result_status
+        self.http = SubmitPolicy(result_status)
         self.worker_dependant = plan.worker_dependant()
         self.__signature__ = plan.request_signature()
         # FastAPI looks through this to see whether to await the call: a request always is, also for a def.
@@ -207,22 +206,11 @@ async def _answer(job: JobRoute[Any, Any], values: dict[str, Any]) -> Response:
     """Enqueue what the request asks for, and say so."""
     request: Request = values.pop(REQUEST_NAME)
     prepared: Response = values.pop(RESPONSE_NAME)
-    answer = await _enqueue(job, request, values)
-    response = Response(answer.body, answer.status, answer.headers, answer.media_type)
-    # What dependencies of the route have set: a cookie, a rate limit.
-    response.raw_headers.extend(prepared.raw_headers)
-    return response
-
-
-async def _enqueue(job: JobRoute[Any, Any], request: Request, values: dict[str, Any]) -> answers.Answer:
     hub = hub_of(request)
     if job not in hub.registry:
         hub.collect()  # its router was included after the first use
-    try:
-        handle = await queue_of(hub, None).enqueue(job, **values)
-    except (StoreUnavailable, StoreFull):
-        return answers.unavailable()
-    except PayloadTooLarge as error:
-        return answers.payload_too_large(error.size_bytes, error.limit_bytes)
-    base_path = request.scope.get("root_path", "") + getattr(request.app.state, JOBS_PATH_STATE)
-    return answers.accepted(handle.id, handle.queue.name, job.name, created=handle.created, base_path=base_path)
+    front = front_of(request)
+    response = response_of(await submit(front, asked_by(request, front), job, values, job.http))
+    # What dependencies of the route have set: a cookie, a rate limit.
+    response.raw_headers.extend(prepared.raw_headers)
+    return response

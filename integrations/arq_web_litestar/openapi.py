@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from litestar.datastructures import ResponseHeader
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Link, OpenAPIResponse, Operation, Responses
 
-from arq_web.http import answers
-from arq_web_litestar.routes import JobRoute
+from arq_web.http.problems import Problem
+
+if TYPE_CHECKING:
+    from arq_web_litestar.routes import JobRoute
 
 RESULT = "x-result"
 """In the 202 of an operation: status and content of the job's result."""
@@ -51,7 +53,7 @@ class JobOperation(Operation):
 
 def problem(description: str) -> ResponseSpec:
     """One problem among the responses of an operation."""
-    return ResponseSpec(answers.Problem, description=description, media_type="application/problem+json")
+    return ResponseSpec(Problem, description=description, media_type="application/problem+json")
 
 
 def document_job(handler: HTTPRouteHandler, job: JobRoute[..., Any], status_path: str | None) -> None:
@@ -68,7 +70,7 @@ def document_job(handler: HTTPRouteHandler, job: JobRoute[..., Any], status_path
         **(handler.responses or {}),
         _RESULT_CODE: _result_of(job),
     }
-    about = {"result_status": job.result_status, "status_path": status_path}
+    about = {"result_status": job.http.result_status, "status_path": status_path}
     handler.operation_class = type(JobOperation.__name__, (JobOperation, handler.operation_class), about)
 
 

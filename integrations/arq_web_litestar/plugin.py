@@ -6,39 +6,41 @@ import asyncio
 import inspect
 import keyword
 import os
-import re
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from litestar import Litestar, Request, get
+from litestar import Litestar
 from litestar.config.app import AppConfig
 from litestar.constants import RESERVED_KWARGS
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, QueryParameter
 from litestar.plugins import CLIPlugin, InitPlugin, ReceiveRoutePlugin
-from litestar.response import Response
 from litestar.routes import BaseRoute
+from litestar.types import Guard
 from litestar.utils import join_paths
 
 from arq_web import queue as core_queue
 from arq_web import sync_queue as core_sync_queue
 from arq_web.config import Config, EmbeddedMode
 from arq_web.errors import InvalidConfig
-from arq_web.http import status
+from arq_web.http.access import Authorize, OwnerOf
+from arq_web.http.front import Front
+from arq_web.http.paths import DEFAULT_ROUTES, RouteName
+from arq_web.http.waiting import MAX_WAITING_COUNT
 from arq_web.hub import calling_directory
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
 from arq_web_litestar._compat import controller_of, function_of, handlers_of, providers_of
 from arq_web_litestar.checks import check_job, check_queues
 from arq_web_litestar.depends import STATE_KEY, AppHub, FromQueue
-from arq_web_litestar.openapi import document_job, problem
+from arq_web_litestar.job_routes import LitestarReplayer, job_handlers
+from arq_web_litestar.openapi import document_job
 from arq_web_litestar.resolver import Bound, LitestarResolver
-from arq_web_litestar.routes import JobRoute, base_path_of, response_of
+from arq_web_litestar.routes import JobRoute
 
 if TYPE_CHECKING:
     from click import Group
@@ -63,6 +65,11 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         config: Config | None = None,
         embedded: EmbeddedMode | None = None,
         jobs_path: str | None = DEFAULT_JOBS_PATH,
+        routes: Collection[RouteName] = DEFAULT_ROUTES,
+        guards: Sequence[Guard] = (),
+        authorize: Authorize | None = None,
+        owner: OwnerOf | None = None,
+        max_streams: int = MAX_WAITING_COUNT,
     ) -> None:
         """Nothing is opened before it is used, or the app starts.
 
@@ -73,13 +80,16 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             queues: the names of the app's queues; each but the default one is also a dependency of its name.
             config: settings; default from the environment (``ARQ_WEB_...``).
             embedded: a worker in the web process: ``auto``, ``always``, ``never``; default the configuration's.
-            jobs_path: where the status of jobs is answered; None leaves that route out.
+            jobs_path: where the routes of jobs are: ``GET {jobs_path}/{job_id}`` tells a job's status; None for none.
+            routes: which of them: status, result, events, cancel; list and delete only if they are named here.
+            guards: of all of them, as for a router.
+            authorize: ``(request, job) -> bool``, who may see a job; default: whoever knows its random id.
+            owner: ``(request) -> str``, who submits a job and alone may see it (or None).
+            max_streams: event streams and long polls that this process holds open at the same time.
 
         Raises:
             InvalidTask, DuplicateTask, InvalidConfig: what was given cannot be.
         """
-        if jobs_path is not None and not re.fullmatch(r"(/[^/{}?#]+)+", jobs_path):
-            raise InvalidConfig("jobs_path", jobs_path, "a path such as '/jobs', or None")
         config = config or Config.from_env()
         self.hub = AppHub(
             url=url,
@@ -90,7 +100,16 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             app_directory=calling_directory(__name__),
         )
         self.hub.resolver = self._resolver = LitestarResolver()
-        self._jobs_path = jobs_path
+        self._front = self.hub.front = Front.of(
+            self.hub,
+            LitestarReplayer(),
+            jobs_path=jobs_path,
+            routes=routes,
+            authorize=authorize,
+            owner=owner,
+            max_streams=max_streams,
+        )
+        self._guards = list(guards)
         self._state = State()
         self._lives: dict[asyncio.AbstractEventLoop, AsyncExitStack] = {}  # two test clients: two loops, one app
 
@@ -110,9 +129,8 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         # Entered after the app's own and left before them; started after its on_startup hooks, which come later still.
         app_config.lifespan.append(self._lifespan)
         app_config.on_startup.append(self._start)
-        self.hub.jobs_path = join_paths([app_config.path or "", self._jobs_path or DEFAULT_JOBS_PATH])
-        if self._jobs_path is not None:
-            app_config.route_handlers.append(_status_handler(self.hub, self._jobs_path))
+        app_config.route_handlers += job_handlers(self._front, self._guards)
+        self._front.jobs_path = join_paths([app_config.path or "", self._front.jobs_path])
         return app_config
 
     def receive_route(self, route: BaseRoute) -> None:
@@ -121,7 +139,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         Raises:
             InvalidRoute, DuplicateTask: it cannot be.
         """
-        status_path = None if self._jobs_path is None else self.hub.jobs_path + "/{job_id}"
+        status_path = self._front.jobs_path + "/{job_id}" if "status" in self._front.routes else None
         for handler in handlers_of(route):
             fn = function_of(handler)
             name = f"{','.join(sorted(handler.http_methods))} {route.path_format}"
@@ -182,23 +200,6 @@ def _providers(hub: AppHub) -> dict[str, Provide]:
 def _is_parameter_name(queue_name: str) -> bool:
     is_name = queue_name.isidentifier() and not keyword.iskeyword(queue_name)
     return is_name and queue_name != core_queue.DEFAULT_QUEUE and queue_name not in RESERVED_KWARGS
-
-
-def _status_handler(hub: AppHub, path: str) -> HTTPRouteHandler:
-    problems = {
-        404: problem("There is no such job (any more)"),
-        503: problem("The job store does not answer; try again"),
-    }
-
-    @get(f"{path}/{{job_id:str}}", tags=["jobs"], summary="The status of a job", responses=problems)
-    async def job_status(
-        request: Request[Any, Any, Any],
-        job_id: FromPath[str],
-        queue_name: Annotated[str, QueryParameter(name="queue")] = core_queue.DEFAULT_QUEUE,
-    ) -> Response[Any]:
-        return response_of(await status.job_status(hub, job_id, queue_name, base_path_of(request, hub)))
-
-    return job_status
 
 
 def _run_worker(env: LitestarEnv, args: tuple[str, ...]) -> None:

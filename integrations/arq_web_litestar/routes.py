@@ -11,13 +11,14 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 
-from arq_web.errors import InvalidRoute, PayloadTooLarge, StoreFull, StoreUnavailable
-from arq_web.http import answers
-from arq_web.options import NO_OPTIONS, NoRetryOn, TaskPolicy, exception_classes, make_policy
+from arq_web.errors import InvalidRoute
+from arq_web.http.submit import SubmitPolicy, submit
+from arq_web.options import NoRetryOn, TaskPolicy, exception_classes, make_policy
 from arq_web.retry import RetryDelay, Seconds
-from arq_web.task import AsyncTask, Call, SyncTask, Task, default_name
+from arq_web.task import AsyncTask, SyncTask, Task, default_name
 from arq_web_litestar._compat import look_like
-from arq_web_litestar.depends import AppHub, hub_of
+from arq_web_litestar.depends import hub_of
+from arq_web_litestar.job_routes import asked_by, response_of
 from arq_web_litestar.sides import REQUEST, Plan
 
 P = ParamSpec("P")
@@ -31,7 +32,7 @@ class JobRoute(Task[P, R]):
     """
 
     def __init__(self, fn: Callable[..., object], plan: Plan, **options: Any) -> None:
-        self.result_status: int = options.pop("result_status")
+        self.http = SubmitPolicy(options.pop("result_status"))
 
         @functools.wraps(fn)
         def shown() -> None: ...
@@ -47,20 +48,11 @@ class JobRoute(Task[P, R]):
         """Controllers copy their handlers deeply, but a task is one thing: it is known by identity."""
         return self
 
-    async def accept(self, arguments: dict[str, object]) -> Response[bytes]:
+    async def accept(self, arguments: dict[str, object]) -> Response[Any]:
         """Make a request's validated parameters a job, and answer 202 (or why not)."""
         request = cast("Request[Any, Any, Any]", arguments.pop(REQUEST))
-        hub = hub_of(request.app.state, self.name)
-        try:
-            [job] = await hub.default_queue.enqueue_many([Call(self, NO_OPTIONS, (), arguments)])
-        except (StoreUnavailable, StoreFull):
-            return response_of(answers.unavailable())
-        except PayloadTooLarge as error:
-            return response_of(answers.payload_too_large(error.size_bytes, error.limit_bytes))
-        base_path = base_path_of(request, hub)
-        return response_of(
-            answers.accepted(job.id, job.queue.name, self.name, created=job.created, base_path=base_path)
-        )
+        front = hub_of(request.app.state, self.name).front
+        return response_of(await submit(front, asked_by(request, front), self, arguments, self.http))
 
 
 class AsyncJobRoute(JobRoute[P, R], AsyncTask[P, R]):
@@ -166,16 +158,6 @@ def background_job(fn: Callable[..., Any] | None = None, /, **options: Any) -> A
     """
     decorator = _decorator(**options)
     return decorator if fn is None else decorator(fn)
-
-
-def response_of(answer: answers.Answer) -> Response[bytes]:
-    """One of our answers as Litestar's."""
-    return Response(answer.body, status_code=answer.status, headers=answer.headers, media_type=answer.media_type)
-
-
-def base_path_of(request: Request[Any, Any, Any], hub: AppHub) -> str:
-    """Where the status of jobs is, as the client sees it."""
-    return str(request.scope.get("root_path", "")) + hub.jobs_path
 
 
 def _decorator(
