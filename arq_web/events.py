@@ -113,6 +113,9 @@ STORE_TROUBLE = _event("store.trouble", _E, "store", "redis error", "Redis answe
 QUEUE_UNATTENDED = _event(
     "queue.unattended", _W, "queue", "queue", "Jobs are enqueued, but no worker listens on this queue."
 )
+QUEUE_FULL = _event(
+    "queue.full", _W, "queue", "queue waiting max_queued", "More is enqueued than may wait here: it is refused."
+)
 HELPER_FAILED = _event(
     "helper.failed", _E, "worker", "helper error", "A part of the worker ended unasked: please report it."
 )

@@ -8,8 +8,9 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +63,7 @@ class Hub:
         schedules: Iterable[Schedule] = (),
         queues: Sequence[str] = (DEFAULT_QUEUE,),
         config: Config | None = None,
+        max_queued: Mapping[str, int] | int | None = None,
         app_directory: Path | None = None,
     ) -> None:
         """Check what was given; nothing is opened.
@@ -73,6 +75,7 @@ class Hub:
             schedules: recurring jobs; their tasks are registered too.
             queues: the names of the app's queues, in the order in which a worker serves them.
             config: settings; default from the environment (``ARQ_WEB_...``).
+            max_queued: how many jobs may wait for a worker in each queue (or queue → number); default the config's.
             app_directory: where the development Redis looks for the project; default the working directory.
 
         Raises:
@@ -88,6 +91,9 @@ class Hub:
             if names.count(name) > 1:
                 raise DuplicateTask(name, "a schedule of that name", "another one (give name=... to schedule())")
         self.queue_names = _several(queues) or (DEFAULT_QUEUE,)
+        if isinstance(max_queued, int):
+            self.config, max_queued = replace(self.config, max_queued=max_queued), None
+        self._max_queued = _limits(max_queued or {}, self.queue_names)
         self.resolver: Resolver | None = None
         self.on_first_use: list[Callable[[], None]] = []
         """What ``collect`` calls: a plugin adds the tasks of its app's routes, which may come later than itself."""
@@ -111,7 +117,13 @@ class Hub:
             self.collect()
             target = self._url if isinstance(self._url, RedisTarget) else RedisTarget.from_url(self._find_url())
             connections = Connections(target, deadline_s=self.config.command_deadline_s)
-            self._queues = QueueSet(connections, self.config, registry=self.registry, names=self.queue_names)
+            self._queues = QueueSet(
+                connections,
+                self.config,
+                registry=self.registry,
+                names=self.queue_names,
+                max_queued=self._max_queued,
+            )
         return self._queues
 
     @property
@@ -236,6 +248,14 @@ class Hub:
             # uvicorn shows no library's INFO; which Redis it is must be seen once all the same.
             sys.stderr.write(f"arq_web: {broker.sentence}\n")
         return broker.url
+
+
+def _limits(max_queued: Mapping[str, int], names: Sequence[str]) -> Mapping[str, int]:
+    if not isinstance(max_queued, Mapping) or not set(max_queued) <= set(names):
+        raise InvalidConfig("max_queued", max_queued, f"a number, or numbers for some of the queues {list(names)}")
+    for limit in max_queued.values():
+        Config(max_queued=limit)
+    return max_queued
 
 
 def _several(queues: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,15 +24,16 @@ from arq_web.errors import (
     JobFailed,
     JobNotFound,
     PayloadTooLarge,
+    QueueFull,
     ResultNotKept,
     UnknownTask,
 )
-from arq_web.events import emit
+from arq_web.events import Event, emit
 from arq_web.job import JobInfo, JobState
 from arq_web.registry import Registry
 from arq_web.store.connection import Connections
 from arq_web.store.keys import is_name
-from arq_web.store.store import Enqueued, EnqueueReply, NewJob, Replace, Store
+from arq_web.store.store import Enqueued, EnqueueReply, Idempotency, NewJob, Replace, Store
 from arq_web.store.target import RedisTarget
 from arq_web.store.watcher import Watcher
 from arq_web.task import Call, Enqueueable, Task
@@ -42,7 +43,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_QUEUE = "default"
-UNATTENDED_EVERY_S = 60.0
+WARN_EVERY_S = 60.0
 _options_encoder = msgspec.json.Encoder()
 
 
@@ -56,6 +57,7 @@ class QueueSet:
         *,
         registry: Registry | None = None,
         names: Iterable[str] | None = None,
+        max_queued: Mapping[str, int] | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -64,9 +66,11 @@ class QueueSet:
             config: namespace, limits, defaults.
             registry: the app's tasks; None lets any task be enqueued (a client without the app).
             names: the declared queues; None lets any be used.
+            max_queued: queue → how many jobs may wait there, where that is not the configuration's number.
         """
         self.connections, self.config, self.registry = connections, config, registry
         self.names = None if names is None else tuple(dict.fromkeys(names))
+        self._max_queued = dict(max_queued or {})
         self._queues: dict[str, Queue] = {}
         self._watchers: dict[int, tuple[asyncio.AbstractEventLoop, Watcher]] = {}
 
@@ -92,6 +96,10 @@ class QueueSet:
         keep_dead_ms = int(self.config.keep_dead_s * 1000)
         return Store(self.connections, self.config.namespace, name, keep_dead_ms=keep_dead_ms)
 
+    def max_queued(self, name: str) -> int:
+        """How many jobs may wait for a worker in the queue of that name; 0 for any number."""
+        return self._max_queued.get(name, self.config.max_queued)
+
     def watcher(self) -> Watcher:
         """The running loop's reply channel."""
         loop = asyncio.get_running_loop()
@@ -111,7 +119,8 @@ class Queue:
         """Made by the plugin or by ``Queue.connect``."""
         self.name, self.queues = name, queues
         self._store = queues.store(name)
-        self._warned_at = float("-inf")
+        self._max_queued = queues.max_queued(name)
+        self._warned_at: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<Queue {self.name}>"
@@ -150,6 +159,7 @@ class Queue:
         Raises:
             InvalidArguments, NotSerializable, PayloadTooLarge: the arguments do not fit, or do not travel.
             JobIdConflict: the id belongs to a job of another task.
+            QueueFull: as many jobs wait there as may (``max_queued``).
             UnknownTask: the task is not registered in this app.
             StoreUnavailable, StoreFull: Redis did not take it; enqueueing again is safe with an id.
         """
@@ -162,11 +172,11 @@ class Queue:
         Everything is checked and encoded before anything is sent; every error of ``enqueue`` may be raised.
 
         Raises:
-            JobIdConflict: an id belongs to a job of another task; nothing of its round trip was written.
+            JobIdConflict, QueueFull: nothing of its round trip was written.
         """
         by_queue: dict[Queue, list[tuple[int, Call[R_co], NewJob]]] = {}
         for index, call in enumerate(calls):
-            queue = self._queue_of(call)
+            queue = self.queue_of(call)
             by_queue.setdefault(queue, []).append((index, call, queue.new_job(call)))
         handles: dict[int, Job[R_co]] = {}
         for queue, entries in by_queue.items():
@@ -188,7 +198,8 @@ class Queue:
         """The verbs underneath (for tools; not part of the stable API)."""
         return self._store
 
-    def _queue_of(self, call: Call[Any]) -> Queue:
+    def queue_of(self, call: Call[Any]) -> Queue:
+        """Where a call goes: as its options say, or its task, or else here."""
         return self.sibling(call.options.queue or call.task.policy.queue or self.name)
 
     def new_job(self, call: Call[Any]) -> NewJob:
@@ -213,12 +224,24 @@ class Queue:
             keep_s=-(-keep_ms // 1000),
             unique=options.unique or "-",
             replace=Replace.FINISHED if options.on_finished == "replace" else Replace.NOTHING,
+            owner=options.owner,
             extra=_extra(options.timeout_ms, options.max_tries, keep_ms),
         )
 
-    async def send(self, jobs: Sequence[NewJob]) -> EnqueueReply:
-        """Create jobs that were checked already (by ``new_job``), in one script: at most a thousand."""
-        reply = await self._store.enqueue(jobs)
+    async def send(self, jobs: Sequence[NewJob], *, once: Idempotency | None = None) -> EnqueueReply:
+        """Create jobs that were checked already (by ``new_job``), in one script: at most a thousand.
+
+        With ``once`` it is one job, for a request that may come again.
+
+        Raises:
+            JobIdConflict, QueueFull: nothing was written.
+            IdempotencyKeyReused, IdempotentJobGone: see ``Store.enqueue``.
+        """
+        try:
+            reply = await self._store.enqueue(jobs, max_queued=self._max_queued, once=once)
+        except QueueFull as full:
+            self._warn(events.QUEUE_FULL, waiting=full.waiting, max_queued=full.max_queued)
+            raise
         if not reply.attended:
             self.warn_unattended()
         if logging.getLogger("arq_web.queue").isEnabledFor(logging.DEBUG):
@@ -228,10 +251,13 @@ class Queue:
 
     def warn_unattended(self) -> None:
         """Log that nobody listens here; once a minute at most."""
+        self._warn(events.QUEUE_UNATTENDED)
+
+    def _warn(self, event: Event, **fields: object) -> None:
         now = time.monotonic()
-        if now - self._warned_at >= UNATTENDED_EVERY_S:
-            self._warned_at = now
-            emit(events.QUEUE_UNATTENDED, queue=self.name)
+        if now - self._warned_at.get(event.name, float("-inf")) >= WARN_EVERY_S:
+            self._warned_at[event.name] = now
+            emit(event, queue=self.name, **fields)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

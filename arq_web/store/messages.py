@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 from typing import Literal
 
-from arq_web.store.record import ClaimedJob
+from arq_web.store.record import ClaimedJob, owner_word
 from arq_web.store.scripts import Argument
 
 
@@ -37,6 +37,7 @@ class NewJob:
     keep_s: int = 3600
     unique: str = "-"
     replace: Replace = Replace.NOTHING
+    owner: str | None = None
     extra: bytes = b""
 
     def arguments(self) -> tuple[Argument, ...]:
@@ -52,9 +53,31 @@ class NewJob:
             self.unique,
             self.task,
             self.replace.value,
-            b" " + self.extra if self.extra else b"",
+            self._end_of_line() if self.owner or self.extra else b"",
             self.payload,
         )
+
+    def _end_of_line(self) -> bytes:
+        """What few jobs have: it goes into the record as it is."""
+        words = (owner_word(self.owner) if self.owner else b"", self.extra)
+        return b"".join(b" " + word for word in words if word)
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A request that its client may send again: asked twice, it is one job.
+
+    ``key`` says who asked for what under which name, ``fingerprint`` with which values: hashes, without a space.
+    """
+
+    key: str
+    fingerprint: str
+    keep_ms: int
+    """For how long the key is known, from its first use."""
+
+    def word(self) -> str:
+        """As the enqueue script wants it."""
+        return f"{self.key} {self.fingerprint} {self.keep_ms}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +86,8 @@ class Enqueued:
 
     id: str
     created: bool
+    replayed: bool = False
+    """An earlier request under the same idempotency key has had this answer."""
 
 
 @dataclass(frozen=True, slots=True)

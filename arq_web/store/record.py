@@ -8,14 +8,15 @@ Two lines and two bodies::
 
 The first line changes with every transition; a job that was never touched has only its state. The second never changes
 (but by a redrive) and names only what is not the default: n nonce, p priority, e expires_ms, c max_crashes (3),
-k keep_s (3600), u unique key, a payload kept aside. So a queued job with a payload of 100 bytes takes 410 to 440 bytes
-of Redis in all (docs/adr/0001-record-layout.md).
+k keep_s (3600), u unique key, a payload kept aside, o owner. So a queued job with a payload of 100 bytes takes 410 to
+440 bytes of Redis in all (docs/adr/0001-record-layout.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote_from_bytes, unquote
 
 import msgspec
 
@@ -71,6 +72,11 @@ class ClaimedJob:
     extra: dict[str, object]
     cancel_requested: bool = False
     """Its end was asked for before it was claimed: it is not to start."""
+
+
+def owner_word(owner: str) -> bytes:
+    """How an owner stands among the options: any text, without a space or a line's end in it."""
+    return b"o" + quote_from_bytes(owner.encode(), safe=_OWNER_SAFE).encode()
 
 
 class UnreadableRecord(ValueError):
@@ -144,6 +150,7 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             expires_at_ms=int(options.get("e", 0)) or None,
             keep_result_ms=int(options.get("k", DEFAULT_KEEP_S)) * 1000,
             unique=options["u"].decode() if "u" in options else None,
+            owner=unquote(options["o"].decode()) if "o" in options else None,
             cancel_requested=b"c" in flags,
             worker=None if worker == b"-" else worker.decode(errors="replace"),
             error=_error(noted),
@@ -174,6 +181,7 @@ _note_decoder = msgspec.json.Decoder(Note)
 _extra_decoder = msgspec.json.Decoder(dict[str, object])
 _encoder = msgspec.json.Encoder()
 _EXTRA = "{"
+_OWNER_SAFE = "@:/|+,=!*"
 _NO_NOTE = Note()
 _NO_OPTIONS: Mapping[str, bytes] = {}
 

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from arq_web.errors import JobIdConflict, StoreCorrupt
+from arq_web.errors import (
+    ArqWebError,
+    IdempotencyKeyReused,
+    IdempotentJobGone,
+    JobIdConflict,
+    QueueFull,
+    StoreCorrupt,
+)
 from arq_web.job import JobInfo
 from arq_web.store import scripts
 from arq_web.store.connection import Connections, Reply
@@ -17,6 +24,7 @@ from arq_web.store.messages import (
     EnqueueReply,
     FireReply,
     Held,
+    Idempotency,
     NewJob,
     Reclaimed,
     ReclaimReply,
@@ -38,6 +46,7 @@ __all__ = [
     "Enqueued",
     "FireReply",
     "Held",
+    "Idempotency",
     "NewJob",
     "ReclaimReply",
     "Reclaimed",
@@ -68,18 +77,31 @@ class Store:
         self.base = base_key(namespace, queue)
         self._keep_dead_ms = keep_dead_ms
 
-    async def enqueue(self, jobs: Sequence[NewJob]) -> EnqueueReply:
+    async def enqueue(
+        self, jobs: Sequence[NewJob], *, max_queued: int = 0, once: Idempotency | None = None
+    ) -> EnqueueReply:
         """Create all of ``jobs``, or none; more than a thousand (or 4 MiB of payloads) go in such parts.
+
+        Args:
+            jobs: what to create.
+            max_queued: how many may wait for a worker, these included; 0 for any number. Of a request that made
+                its job already, or finds one that exists, nothing is refused.
+            once: the same request may come again, and is to make no other job. For one job only.
 
         Raises:
             JobIdConflict: an id belongs to a job of another task; nothing of its part was written.
+            QueueFull: so many wait already; nothing of its part was written.
+            IdempotencyKeyReused: the key of ``once`` stands for a request with other values.
+            IdempotentJobGone: its job was made, and its record's time has passed.
             StoreFull: Redis has no memory left.
         """
+        if once is not None and len(jobs) != 1:
+            raise ValueError(f"an idempotency key stands for one job, not for {len(jobs)}")
         answers: list[Enqueued] = []
         attended = True
         for part in _in_parts(jobs):
-            reply = await self._enqueue_part(part)
-            answers += [Enqueued(_text(reply[i + 1]), _int(reply[i]) == 1) for i in range(1, len(reply), 2)]
+            reply = await self._enqueue_part(part, max_queued, once)
+            answers += [_enqueued(_int(reply[i]), _text(reply[i + 1])) for i in range(1, len(reply), 2)]
             attended = _int(reply[0]) == 1
         return EnqueueReply(answers, attended)
 
@@ -255,18 +277,30 @@ class Store:
         assert isinstance(reply, list)
         return _int(reply[0]) * 1000 + _int(reply[1]) // 1000
 
-    async def _enqueue_part(self, jobs: Sequence[NewJob]) -> list[Reply]:
+    async def _enqueue_part(self, jobs: Sequence[NewJob], max_queued: int, once: Idempotency | None) -> list[Reply]:
         rest: list[Argument] = []
         for job in jobs:
             rest += job.arguments()
-        reply = await self._run_list(scripts.ENQUEUE, scripts.ENQUEUE.arguments(rest))
-        if _int(reply[1]) == 2:
-            tasks = {job.id: job.task for job in jobs}
-            job_id = _text(reply[3])
-            raise JobIdConflict(job_id, tasks[job_id], _text(reply[2]))
-        if _int(reply[1]) == 3:
-            raise self._corrupt(f"the record of job {_text(reply[3])!r} is not one of ours")
+        arguments = scripts.ENQUEUE.arguments(rest, max_queued=max_queued, idempotency=once.word() if once else "-")
+        reply = await self._run_list(scripts.ENQUEUE, arguments)
+        if _int(reply[1]) not in _ENQUEUED:
+            raise self._refused(reply, jobs, max_queued)
         return reply
+
+    def _refused(self, reply: Sequence[Reply], jobs: Sequence[NewJob], max_queued: int) -> ArqWebError:
+        """Why an enqueue was refused as a whole."""
+        why, job_id = reply[2], _text(reply[3])
+        match _int(reply[1]):
+            case 2:
+                return JobIdConflict(job_id, next(job.task for job in jobs if job.id == job_id), _text(why))
+            case 5:
+                return IdempotencyKeyReused(_text(why))
+            case 6:
+                return IdempotentJobGone(_text(why))
+            case 7:
+                return QueueFull(self.queue, _int(why), max_queued)
+            case _:
+                return self._corrupt(f"the record of job {job_id!r} is not one of ours")
 
     async def _reject(self, worker: str, token: str, unreadable: Sequence[tuple[bytes, bytes]]) -> None:
         """Put what was claimed under ``token`` but is not ours to the rejects: as a job it would come back for ever."""
@@ -293,6 +327,14 @@ class Store:
 
     def _corrupt(self, why: str) -> StoreCorrupt:
         return StoreCorrupt(self.connections.target.address, why)
+
+
+_EXISTS, _CREATED, _REPLAYED = 0, 1, 4
+_ENQUEUED = (_EXISTS, _CREATED, _REPLAYED)
+
+
+def _enqueued(outcome: int, job_id: str) -> Enqueued:
+    return Enqueued(job_id, outcome == _CREATED, outcome == _REPLAYED)
 
 
 def _bytes(value: Reply) -> bytes:

@@ -64,7 +64,7 @@ def test_the_fields_of_a_new_job_are_those_of_its_script() -> None:
     """Python's order, Lua's order and the page's order are one."""
     body = lua("_create").partition("local function arguments(from)")[2].partition("\nend")[0]
     by_number = {int(n or 0): name for name, n in re.findall(r"(\w+) = (?:\w+\()?ARGV\[from(?: \+ (\d+))?\]", body)}
-    [row] = table(section(PAGE, "enqueue"), "argument")
+    [row] = [row for row in table(section(PAGE, "enqueue"), "argument") if row[0] == "`jobs…`"]
 
     assert code(row[1]) == [by_number[n] for n in sorted(by_number)]
     assert len(NewJob(id="a", task="b", payload=b"").arguments()) == len(by_number)

@@ -7,7 +7,7 @@ local WEEK_MS = 604800000
 local LATEST_MS = 99999999999999 -- Lua prints 14 digits; the year 5138 will do
 local TERMINAL = { c = true, d = true, x = true, e = true }
 local NUMBER = { p = 'priority', e = 'expires', c = 'max_crashes', k = 'keep_s' } -- options of the second line,
-local WORD = { n = 'nonce', u = 'unique', a = 'aside' } --                         by their letter
+local WORD = { n = 'nonce', u = 'unique', a = 'aside', o = 'owner' } --            by their letter
 local CLAIM_KEPT_MS = 60000 -- longer than its lease a worker's last claim is known: a late copy of an older one must find it
 local DEFAULT_MAX_CRASHES, DEFAULT_KEEP_S = 3, 3600
 
@@ -59,7 +59,7 @@ local function spec_of(j)
     .. (j.priority == 0 and '' or ' p' .. j.priority) .. (j.expires == 0 and '' or ' e' .. j.expires)
     .. (j.max_crashes == DEFAULT_MAX_CRASHES and '' or ' c' .. j.max_crashes)
     .. (j.keep_s == DEFAULT_KEEP_S and '' or ' k' .. j.keep_s) .. (j.unique == '-' and '' or ' u' .. j.unique)
-    .. (j.aside and ' a1' or '') .. j.extra .. '\n'
+    .. (j.aside and ' a1' or '') .. (j.owner and ' o' .. j.owner or '') .. j.extra .. '\n'
 end
 
 local function write(id, j, ttl_ms)
