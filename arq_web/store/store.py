@@ -101,7 +101,9 @@ class Store:
         attended = True
         for part in _in_parts(jobs):
             reply = await self._enqueue_part(part, max_queued, once)
-            answers += [_enqueued(_int(reply[i]), _text(reply[i + 1])) for i in range(1, len(reply), 2)]
+            for i in range(1, len(reply), 2):
+                outcome = _int(reply[i])
+                answers.append(Enqueued(_text(reply[i + 1]), outcome == _CREATED, outcome == _REPLAYED))
             attended = _int(reply[0]) == 1
         return EnqueueReply(answers, attended)
 
@@ -206,9 +208,10 @@ class Store:
         """``redriven``, ``live``, ``succeeded``, ``held`` or ``absent``."""
         return _text(await self._run(scripts.REDRIVE, scripts.REDRIVE.arguments(id=job_id, nonce=nonce)))
 
-    async def watch(self, job_id: str, channel: str) -> tuple[str, JobInfo | None]:
-        """``ended`` and the job, ``watching`` and the job, or ``absent``."""
-        reply = await self._run_list(scripts.WATCH, scripts.WATCH.arguments(id=job_id, channel=channel))
+    async def watch(self, job_id: str, channel: str, *, follow: bool = False) -> tuple[str, JobInfo | None]:
+        """``ended`` and the job, ``watching`` and the job, or ``absent``. ``follow``: each change is to be told too."""
+        arguments = scripts.WATCH.arguments(id=job_id, channel=channel, follow=int(follow))
+        reply = await self._run_list(scripts.WATCH, arguments)
         info = self._info(job_id, _bytes(reply[1])) if len(reply) > 1 else None
         return _text(reply[0]), info
 
@@ -331,10 +334,6 @@ class Store:
 
 _EXISTS, _CREATED, _REPLAYED = 0, 1, 4
 _ENQUEUED = (_EXISTS, _CREATED, _REPLAYED)
-
-
-def _enqueued(outcome: int, job_id: str) -> Enqueued:
-    return Enqueued(job_id, outcome == _CREATED, outcome == _REPLAYED)
 
 
 def _bytes(value: Reply) -> bytes:

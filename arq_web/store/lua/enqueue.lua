@@ -9,45 +9,28 @@ local idempotency = ARGV[2] -- '-', or '<key> <fingerprint> <ms>', and then ther
 local jobs_from = 3 -- ARGV[3..]: id, nonce, priority, due, expires, max_crashes, keep_s, unique, task, replace, extra, payload
 
 local REPLAYED, REUSED, GONE, FULL = 4, 5, 6, 7
-local REFUSED = { [CONFLICT] = true, [CORRUPT] = true, [REUSED] = true, [GONE] = true }
-local key, fingerprint, key_ms = string.match(idempotency, '^(%S+) (%S+) (%d+)$')
-
--- By this a request that is sent again is told from another one under its key.
-local function mark_of(a) return a.nonce == '-' and a.id or a.nonce end
-
--- What an earlier request under the same key came to: its outcome and the id that answers for it, or nil.
-local function answered(a)
-  local noted = redis.call('MGET', base .. 'i:' .. key)[1]
-  local print, id, mark = string.match(noted or '', '^(%S+) (%S+) ?(%S*)$')
-  if not id then return nil end
-  if print ~= fingerprint then return REUSED, id end
-  local j = read_many({ id })[1]
-  if not j then return GONE, id end
-  if mark_of(a) ~= (mark == '' and id or mark) then return REPLAYED, id end
-  return id == a.id and j.nonce == a.nonce and CREATED or EXISTS, id
-end
-
--- Noted with the id that answered, whether or not that job is new: asked again, the answer is the same.
-local function note(a, id)
-  local mark = mark_of(a)
-  redis.call('SET', base .. 'i:' .. key, fingerprint .. ' ' .. id .. (mark == id and '' or ' ' .. mark), 'PX', key_ms)
-end
-
--- Those whose time has come wait too, though no claim has promoted them yet.
-local function waiting() return redis.call('ZCARD', READY) + redis.call('ZCOUNT', DUE, '-inf', now_ms) end
 
 check_indexes()
 local seen = redis.pcall('ZCOUNT', WORKERS, '(' .. now_ms, '+inf') -- each by its own time: the key lives as long as the last
-local reply, new, queued, first = { type(seen) == 'number' and seen > 0 and 1 or 0 }, {}, 0, nil
+local listening = type(seen) == 'number' and seen > 0 and 1 or 0
+local key, fingerprint, key_ms, mark
+if idempotency ~= '-' then
+  key, fingerprint, key_ms = string.match(idempotency, '^(%S+) (%S+) (%d+)$')
+  local a = arguments(jobs_from)
+  mark = a.nonce == '-' and a.id or a.nonce -- of a request: it is sent again, or another one comes under the same key
+  local print, id, marked = string.match(redis.call('MGET', base .. 'i:' .. key)[1] or '', '^(%S+) (%S+) ?(%S*)$')
+  local j = id and read_many({ id })[1]
+  if id and print ~= fingerprint then return { 0, REUSED, id, a.id } end
+  if id and not j then return { 0, GONE, id, a.id } end
+  if id and mark ~= (marked == '' and id or marked) then return { listening, REPLAYED, id } end
+  if id then return { listening, id == a.id and j.nonce == a.nonce and CREATED or EXISTS, id } end
+end
+
+local reply, new, queued = { listening }, {}, 0
 for from = jobs_from, #ARGV, FIELDS do
   local a = arguments(from)
-  local outcome, id
-  if key then
-    outcome, id = answered(a)
-    first = not outcome and a
-  end
-  if not outcome then outcome, id = obstacle(a) end
-  if REFUSED[outcome] then return { 0, outcome, id, a.id } end
+  local outcome, id = obstacle(a)
+  if outcome == CONFLICT or outcome == CORRUPT then return { 0, outcome, id, a.id } end
   if not outcome then
     plan(a)
     new[#new + 1] = a
@@ -56,8 +39,14 @@ for from = jobs_from, #ARGV, FIELDS do
   reply[#reply + 1] = outcome or CREATED
   reply[#reply + 1] = id or a.id
 end
-if max_queued > 0 and queued > 0 and waiting() + queued > max_queued then return { 0, FULL, waiting(), new[1].id } end
-if first then note(first, reply[3]) end
+if max_queued > 0 and queued > 0 then -- those whose time has come wait too, though no claim has promoted them yet
+  local waiting = redis.call('ZCARD', READY) + redis.call('ZCOUNT', DUE, '-inf', now_ms)
+  if waiting + queued > max_queued then return { 0, FULL, waiting, new[1].id } end
+end
+if key then -- also where an existing job answered: asked again, the answer is the same
+  local id = reply[3]
+  redis.call('SET', base .. 'i:' .. key, fingerprint .. ' ' .. id .. (id == mark and '' or ' ' .. mark), 'PX', key_ms)
+end
 for _, a in ipairs(new) do
   create(a)
   count('enqueued')
