@@ -1,4 +1,4 @@
-"""The queue and the job handle: enqueue, look, wait, cancel, redrive."""
+"""The queue: enqueue, one or many. What one can ask of a job is in its handle."""
 
 from __future__ import annotations
 
@@ -9,27 +9,15 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import msgspec
 
 from arq_web import events
-from arq_web.config import Config, seconds
-from arq_web.errors import (
-    InvalidOption,
-    JobCancelled,
-    JobExpired,
-    JobFailed,
-    JobNotFound,
-    PayloadTooLarge,
-    QueueFull,
-    ResultNotKept,
-    UnknownTask,
-)
+from arq_web.config import Config
+from arq_web.errors import InvalidOption, PayloadTooLarge, QueueFull
 from arq_web.events import Event, emit
-from arq_web.job import JobInfo, JobState
+from arq_web.handle import Job
 from arq_web.registry import Registry
 from arq_web.store.connection import Connections
 from arq_web.store.keys import is_name
@@ -37,6 +25,8 @@ from arq_web.store.store import Enqueued, EnqueueReply, Idempotency, NewJob, Rep
 from arq_web.store.target import RedisTarget
 from arq_web.store.watcher import Watcher
 from arq_web.task import Call, Enqueueable, Task
+
+__all__ = ["DEFAULT_QUEUE", "Job", "Queue", "QueueSet"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -258,117 +248,6 @@ class Queue:
         if now - self._warned_at.get(event.name, float("-inf")) >= WARN_EVERY_S:
             self._warned_at[event.name] = now
             emit(event, queue=self.name, **fields)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Job(Generic[R_co]):
-    """A handle: the job's id and queue, and what one can ask of it."""
-
-    queue: Queue = field(repr=False)
-    id: str
-    task: Task[..., R_co] | None = field(repr=False)
-    """None when only the record can say it: then the result is read by the app's task of that name."""
-    created: bool = True
-    """False when the job existed already."""
-    _asked: Task[..., R_co] | None = field(repr=False, default=None)
-    """What was enqueued, when a job of another id answered: its unique key may be held by another task."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Job) and (self.id, self.queue.name) == (other.id, other.queue.name)
-
-    def __hash__(self) -> int:
-        return hash((self.id, self.queue.name))
-
-    async def info(self, *, with_payload: bool = False) -> JobInfo:
-        """One look at everything that is known of it.
-
-        Raises:
-            JobNotFound: it is gone, or never was.
-        """
-        info = await self.queue.store.read(self.id, with_payload=with_payload)
-        if info is None:
-            raise JobNotFound(self.id)
-        return info
-
-    async def status(self) -> JobState:
-        """Where it is now.
-
-        Raises:
-            JobNotFound: it is gone, or never was.
-        """
-        return (await self.info()).state
-
-    async def result(self, timeout: timedelta | float | None = None) -> R_co:
-        """Wait for its end by push, and return what the task returned.
-
-        Args:
-            timeout: seconds or timedelta; None waits for ever. The job goes on either way.
-
-        Raises:
-            JobFailed, JobCancelled, JobExpired: how else it ended.
-            ResultNotKept: it succeeded with ``keep_result=0``.
-            JobNotFound: it is gone, or never was.
-            TimeoutError: it has not ended in time.
-            UndecodableResult: the stored result does not fit the task's return annotation.
-        """
-        limit_s = None if timeout is None else seconds(timeout)
-        async with asyncio.timeout(limit_s):
-            info = await self.queue.queues.watcher().wait(self.queue.store, self.id)
-        return self.outcome(info)
-
-    def outcome(self, info: JobInfo | None) -> R_co:
-        """The result that ``info`` (of a finished job) holds, or the error that says how else it ended."""
-        if info is None:
-            raise JobNotFound(self.id)
-        if info.state is JobState.CANCELLED:
-            raise JobCancelled(self.id)
-        if info.state is JobState.EXPIRED:
-            raise JobExpired(self.id)
-        if info.state is JobState.DEAD:
-            error = info.error
-            if error is None:
-                raise JobFailed(self.id, "Unknown", "no error was stored")
-            raise JobFailed(self.id, error.type, error.message, error.traceback, error.reason)
-        if info.result is None:
-            raise ResultNotKept(self.id)
-        return cast("R_co", self._task_of(info).codec.decode_result(info.result))
-
-    async def cancel(self) -> Literal["cancelled", "requested", "finished"]:
-        """End it if it waits; ask for its end if it runs (its worker hears of it within a second or so).
-
-        Raises:
-            JobNotFound: it is gone, or never was.
-        """
-        word = await self.queue.store.cancel(self.id)
-        if word == "absent":
-            raise JobNotFound(self.id)
-        return cast("Literal['cancelled', 'requested', 'finished']", word)
-
-    async def redrive(self) -> Literal["redriven", "live", "succeeded", "held"]:
-        """Put a dead, cancelled or expired job back into its queue, with fresh counters.
-
-        Returns:
-            ``live`` when it has not ended, ``succeeded`` when there is nothing to do again, ``held`` when its unique
-            key belongs to another live job.
-
-        Raises:
-            JobNotFound: it is gone, or never was.
-        """
-        word = await self.queue.store.redrive(self.id, "R" + secrets.token_urlsafe(8))
-        if word == "absent":
-            raise JobNotFound(self.id)
-        return cast("Literal['redriven', 'live', 'succeeded', 'held']", word)
-
-    def _task_of(self, info: JobInfo) -> Task[..., Any]:
-        if self.task is not None:
-            return self.task
-        if self._asked is not None and info.task in (self._asked.name, *self._asked.aliases):
-            return self._asked
-        registry = self.queue.queues.registry
-        found = registry.find(info.task) if registry is not None else None
-        if found is None:
-            raise UnknownTask(info.task, [task.name for task in registry or ()])
-        return found
 
 
 def _handle(queue: Queue, new: NewJob, task: Task[..., R_co], answer: Enqueued) -> Job[R_co]:
