@@ -20,11 +20,14 @@ from arq_web.events import Event, emit
 from arq_web.handle import Job
 from arq_web.registry import Registry
 from arq_web.store.connection import Connections
+from arq_web.store.follower import Follower
 from arq_web.store.keys import is_name
+from arq_web.store.reply_channel import ReplyChannel
 from arq_web.store.store import Enqueued, EnqueueReply, Idempotency, NewJob, Replace, Store
 from arq_web.store.target import RedisTarget
 from arq_web.store.watcher import Watcher
 from arq_web.task import Call, Enqueueable, Task
+from arq_web.tied.ties import OutboxTarget, Ties
 
 __all__ = ["DEFAULT_QUEUE", "Job", "Queue", "QueueSet"]
 
@@ -61,8 +64,10 @@ class QueueSet:
         self.connections, self.config, self.registry = connections, config, registry
         self.names = None if names is None else tuple(dict.fromkeys(names))
         self._max_queued = dict(max_queued or {})
+        self.outbox: OutboxTarget | None = None
+        """Where ``queue.outbox(session)`` puts its jobs: given by the app that has one."""
         self._queues: dict[str, Queue] = {}
-        self._watchers: dict[int, tuple[asyncio.AbstractEventLoop, Watcher]] = {}
+        self._lookouts: dict[int, tuple[asyncio.AbstractEventLoop, Watcher, Follower]] = {}
 
     def queue(self, name: str = DEFAULT_QUEUE) -> Queue:
         """The queue of that name.
@@ -91,16 +96,24 @@ class QueueSet:
         return self._max_queued.get(name, self.config.max_queued)
 
     def watcher(self) -> Watcher:
-        """The running loop's reply channel."""
+        """What waits for the ends of jobs, in the running loop."""
+        return self._lookout()[1]
+
+    def follower(self) -> Follower:
+        """What follows each change of jobs, in the running loop; it listens where the watcher does."""
+        return self._lookout()[2]
+
+    def _lookout(self) -> tuple[asyncio.AbstractEventLoop, Watcher, Follower]:
         loop = asyncio.get_running_loop()
-        known = self._watchers.get(id(loop))
+        known = self._lookouts.get(id(loop))
         if known is None or known[0] is not loop:
-            self._watchers = {key: pair for key, pair in self._watchers.items() if not pair[0].is_closed()}
-            known = self._watchers[id(loop)] = (loop, Watcher(self.connections, self.config.namespace))
-        return known[1]
+            self._lookouts = {key: known for key, known in self._lookouts.items() if not known[0].is_closed()}
+            replies = ReplyChannel(self.connections, self.config.namespace)
+            known = self._lookouts[id(loop)] = (loop, Watcher(replies), Follower(replies))
+        return known
 
 
-class Queue:
+class Queue(Ties):
     """A named line of jobs: ``job = await queue.enqueue(send_welcome, user.id)``."""
 
     __arq_web_inject__: ClassVar[str] = "queue"
@@ -218,17 +231,21 @@ class Queue:
             extra=_extra(options.timeout_ms, options.max_tries, keep_ms),
         )
 
-    async def send(self, jobs: Sequence[NewJob], *, once: Idempotency | None = None) -> EnqueueReply:
+    async def send(
+        self, jobs: Sequence[NewJob], *, once: Idempotency | None = None, max_queued: int | None = None
+    ) -> EnqueueReply:
         """Create jobs that were checked already (by ``new_job``), in one script: at most a thousand.
 
-        With ``once`` it is one job, for a request that may come again.
+        With ``once`` it is one job, for a request that may come again. ``max_queued``: instead of the queue's own; 0
+        where it is too late to refuse.
 
         Raises:
             JobIdConflict, QueueFull: nothing was written.
             IdempotencyKeyReused, IdempotentJobGone: see ``Store.enqueue``.
         """
         try:
-            reply = await self._store.enqueue(jobs, max_queued=self._max_queued, once=once)
+            limit = self._max_queued if max_queued is None else max_queued
+            reply = await self._store.enqueue(jobs, max_queued=limit, once=once)
         except QueueFull as full:
             self._warn(events.QUEUE_FULL, waiting=full.waiting, max_queued=full.max_queued)
             raise
@@ -238,6 +255,12 @@ class Queue:
             for new, answer in zip(jobs, reply.jobs, strict=True):
                 emit(events.JOB_ENQUEUED, job=answer.id, task=new.task, queue=self.name, created=answer.created)
         return reply
+
+    def _anchor(self) -> tuple[Queue, asyncio.AbstractEventLoop | None]:
+        try:
+            return self, asyncio.get_running_loop()
+        except RuntimeError:
+            return self, None
 
     def warn_unattended(self) -> None:
         """Log that nobody listens here; once a minute at most."""

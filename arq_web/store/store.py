@@ -255,6 +255,13 @@ class Store:
         found = await connection.execute("GET", self.base + b"p:" + job_id.encode())
         return replace(info, payload=_bytes(found))
 
+    async def records(self, job_ids: Sequence[str]) -> list[bytes | None]:
+        """The records themselves, by one command; None where there is none (or something else is in its place)."""
+        keys = [self.base + b"j:" + job_id.encode() for job_id in job_ids]
+        reply = await self.connections.get(self.base).execute("MGET", *keys)
+        assert isinstance(reply, list)
+        return [raw if isinstance(raw, bytes) else None for raw in reply]
+
     async def leave(self, worker: str, kind: WorkerKind) -> None:
         """A worker ends: it does not count as listening any more."""
         connection = self.connections.get(self.base)
@@ -317,7 +324,11 @@ class Store:
         try:
             return read_info(job_id, self.queue, raw)
         except UnreadableRecord as error:
-            raise self._corrupt(f"the record of job {job_id!r}: {error}") from error
+            raise self.corrupt_record(job_id, error) from error
+
+    def corrupt_record(self, job_id: str, error: UnreadableRecord) -> StoreCorrupt:
+        """What is raised for a record that cannot be read."""
+        return self._corrupt(f"the record of job {job_id!r}: {error}")
 
     async def _run(self, verb: Verb, arguments: Sequence[Argument]) -> Reply:
         return await self.connections.get(self.base).run_script(verb.script, (self.base,), arguments)

@@ -86,7 +86,7 @@ def test_every_key_is_listed_and_no_other() -> None:
 
 def test_the_first_line_of_a_record_is_described_in_its_order() -> None:
     """As the script writes it."""
-    body = lua("_record").partition("local function write(")[2].partition("\\n")[0]
+    body = lua("_record").partition("local function save(")[2].partition("\\n")[0]
     written = re.findall(r"j\.(\w+)", body)
 
     assert [code(row[0])[0] for row in table(section(PAGE, "First line"), "field")] == written
@@ -164,7 +164,7 @@ def test_every_word_that_a_script_answers_is_listed(verb: str) -> None:
 
 def test_the_reply_channel_is_the_one_described() -> None:
     """It is no key, but others see it in MONITOR."""
-    source = (ROOT / "arq_web" / "store" / "watcher.py").read_text(encoding="utf-8")
+    source = (ROOT / "arq_web" / "store" / "reply_channel.py").read_text(encoding="utf-8")
 
     assert 'f"{namespace}:1:reply:{' in source
     assert "<namespace>:1:reply:<random>" in PAGE

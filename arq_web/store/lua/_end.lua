@@ -15,9 +15,7 @@ local function finish(id, j, state, keep_ms, note)
   free_unique(j.unique, id)
   if state == 'd' then list_dead(id, keep_ms) end
   if watched then
-    for _, channel in ipairs(redis.pcall('SMEMBERS', base .. 'w:' .. id)) do
-      redis.pcall('PUBLISH', channel, base .. '\n' .. id .. '\n' .. raw)
-    end
+    tell(id, base .. '\n' .. id .. '\n' .. raw)
     redis.call('DEL', base .. 'w:' .. id)
   end
   if COUNTED[state] then count(COUNTED[state]) end
@@ -25,7 +23,7 @@ end
 
 -- An attempt that did not end leaves its job at the head: where it was when it was created.
 local function back_to_head(id, j)
-  j.state, j.since, j.flags = 'q', now_ms, flagged(j, 'w') and 'w' or '-'
+  j.state, j.since, j.flags = 'q', now_ms, only_watched(j)
   write(id, j)
   make_ready(id, j, (j.created - 1735689600000) * 1000)
   wake()
