@@ -103,6 +103,19 @@ class Job(Generic[R_co]):
             raise JobNotFound(self.id)
         return cast("Literal['cancelled', 'requested', 'finished']", word)
 
+    async def dismiss(self) -> Literal["dismissed", "requested"]:
+        """Take it out of sight: cancelled if it waits, asked to end if it runs. Over HTTP it is unknown from now on.
+
+        Its record goes a minute after its end, its result and error at once.
+
+        Raises:
+            JobNotFound: it is gone, or never was.
+        """
+        word = await self.queue.store.dismiss(self.id)
+        if word == "absent":
+            raise JobNotFound(self.id)
+        return cast("Literal['dismissed', 'requested']", word)
+
     async def redrive(self) -> Literal["redriven", "live", "succeeded", "held"]:
         """Put a dead, cancelled or expired job back into its queue, with fresh counters.
 

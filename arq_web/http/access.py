@@ -43,6 +43,12 @@ class Access:
         """False for an id that nobody can see here: then Redis is not asked."""
         return is_name(job_id) if self.authorize is not None else _RANDOM_ID.fullmatch(job_id) is not None
 
+    async def may_list(self, asked: Asked, info: JobInfo, principal: str | None) -> bool:
+        """Tell whether a job belongs in the list of ``principal``: there its id is told, so knowing it is no right."""
+        if self.authorize is not None:
+            return await self.may_look(asked, info)
+        return info.owner is not None and info.owner == principal and self.may_exist(info.id)
+
     async def may_look(self, asked: Asked, info: JobInfo) -> bool:
         """Tell whether the caller may see this job (and cancel it)."""
         if self.authorize is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -14,7 +14,7 @@ import msgspec
 
 from arq_web.codec import result_json
 from arq_web.http.paths import JobPaths, Links
-from arq_web.job import JobInfo, JobState, to_datetime
+from arq_web.job import JobInfo, JobState, ProgressInfo, to_datetime
 
 INLINE_RESULT_BYTES = 16_384
 _encoder = msgspec.json.Encoder()
@@ -28,6 +28,8 @@ class Answer:
     headers: dict[str, str]
     body: bytes = b""
     media_type: str | None = "application/json"
+    cookies: tuple[str, ...] = ()
+    """Values of ``Set-Cookie``: of a replayed handler's own; we set none."""
 
     def with_headers(self, more: Mapping[str, str]) -> Answer:
         """The same with more headers."""
@@ -51,6 +53,14 @@ class Accepted(msgspec.Struct, rename={"is_new": "created"}):
     links: Links
 
 
+class JobList(msgspec.Struct, omit_defaults=True):
+    """The body of ``GET /jobs``."""
+
+    jobs: list[JobBody]
+    next: str = ""
+    """Where to go on; empty at the end."""
+
+
 class ErrorBody(msgspec.Struct, omit_defaults=True):
     """Why a job failed (or was retried)."""
 
@@ -60,11 +70,15 @@ class ErrorBody(msgspec.Struct, omit_defaults=True):
     """What was raised says; shown while developing only, as in the answer of a route that raises."""
 
 
-class ProgressBody(msgspec.Struct):
+class ProgressBody(msgspec.Struct, omit_defaults=True):
     """How far a running job says it is."""
 
     fraction: float
     message: str
+    current: float | None = None
+    total: float | None = None
+    eta_s: float | None = None
+    """Seconds that it will still take, as it looked at this report; only with a total."""
 
 
 class JobBody(msgspec.Struct, omit_defaults=True):
@@ -105,7 +119,32 @@ def accepted(
 
 def status(info: JobInfo, paths: JobPaths, *, code: int = 200, detailed: bool = False) -> Answer:
     """One look at a job. ``detailed`` shows its worker and the words of its error (for development)."""
-    body = JobBody(
+    headers = {"cache-control": "no-store", "etag": etag_of(info), **retry_after(info)}
+    return Answer(code, headers, _encoder.encode(body_of(info, paths, detailed=detailed)))
+
+
+def pending(info: JobInfo, paths: JobPaths, *, detailed: bool = False) -> Answer:
+    """202: there is no result yet; how the job stands instead."""
+    shown = status(info, paths, code=202, detailed=detailed)
+    headers = {name: value for name, value in shown.headers.items() if name != "etag"}  # that of another resource
+    return replace(shown, headers={**paths.headers(info.id, info.queue), **headers})
+
+
+def listing(infos: Iterable[JobInfo], paths: JobPaths, following: str, *, detailed: bool = False) -> Answer:
+    """200: some jobs; ``following`` is the URL of more of them, or empty."""
+    body = JobList([body_of(info, paths, detailed=detailed) for info in infos], following)
+    link = {"link": f'<{following}>; rel="next"'} if following else {}
+    return Answer(200, {"cache-control": "no-store", **link}, _encoder.encode(body))
+
+
+def dismissed() -> Answer:
+    """204: the job is gone."""
+    return Answer(204, {"cache-control": "no-store"}, media_type=None)
+
+
+def body_of(info: JobInfo, paths: JobPaths, *, detailed: bool = False) -> JobBody:
+    """What is shown of a job."""
+    return JobBody(
         id=info.id,
         state=info.state,
         done=info.is_finished,
@@ -121,13 +160,16 @@ def status(info: JobInfo, paths: JobPaths, *, code: int = 200, detailed: bool = 
         finished_at=_at(info.finished_at_ms),
         expires_at=_at(None if info.is_finished else info.expires_at_ms),
         cancel_requested=info.cancel_requested and not info.is_finished,
-        progress=ProgressBody(info.progress.fraction, info.progress.message) if info.progress else None,
+        progress=_progress(info.progress) if info.progress else None,
         error=_error(info, detailed=detailed),
         worker=info.worker if detailed else None,
         result=_inline_result(info),
     )
-    headers = {"cache-control": "no-store", "etag": etag_of(info), **retry_after(info)}
-    return Answer(code, headers, _encoder.encode(body))
+
+
+def progress(info: ProgressInfo) -> bytes:
+    """The data of a ``progress`` event."""
+    return _encoder.encode(_progress(info))
 
 
 def not_modified(info: JobInfo) -> Answer:
@@ -170,6 +212,10 @@ def retry_after(info: JobInfo, now_s: float | None = None) -> dict[str, str]:
             break
     spread = 1 + zlib.crc32(f"{info.id} {pause_s}".encode()) % 21 / 100
     return {"retry-after": str(min(round(pause_s * spread), LONGEST_LOOK_S))}
+
+
+def _progress(info: ProgressInfo) -> ProgressBody:
+    return ProgressBody(info.fraction, info.message, info.current, info.total, info.eta_s)
 
 
 def _error(info: JobInfo, *, detailed: bool) -> ErrorBody | None:

@@ -87,6 +87,11 @@ class Front:
         return self.hub.queue(DEFAULT_QUEUE if DEFAULT_QUEUE in names else names[0])
 
     @property
+    def is_detailed(self) -> bool:
+        """True while developing: answers then name workers and the words of errors."""
+        return self.hub.is_development
+
+    @property
     def longest_wait_s(self) -> float:
         """Of a long poll or a stream."""
         return DEVELOPMENT_WAIT_S if self.hub.is_development else WAIT_S

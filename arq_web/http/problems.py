@@ -58,6 +58,11 @@ def too_many_waiting(limit_count: int) -> Answer:
     return _answer(TOO_MANY_WAITING, f"{limit_count:,} streams and long polls are open here already.", retry_after_s=5)
 
 
+def invalid_query(parameter: str, allowed: str) -> Answer:
+    """400: a query parameter of the list is outside its range."""
+    return _answer(INVALID_QUERY, f"{parameter} must be {allowed}.")
+
+
 def already_finished(job_id: str, path: str, state: str) -> Answer:
     """409: a job that has ended cannot be cancelled."""
     return _answer(JOB_ALREADY_FINISHED, f"The job has ended: {state}.", path, job_id)
@@ -87,6 +92,7 @@ JOB_NOT_FOUND: Final = ProblemType("job-not-found", 404, "No such job")
 BACKEND_UNAVAILABLE: Final = ProblemType("backend-unavailable", 503, "Job store unavailable")
 PAYLOAD_TOO_LARGE: Final = ProblemType("payload-too-large", 413, "Payload too large")
 TOO_MANY_WAITING: Final = ProblemType("too-many-waiting", 503, "Too many open streams")
+INVALID_QUERY: Final = ProblemType("invalid-query", 400, "Invalid query")
 JOB_ALREADY_FINISHED: Final = ProblemType("job-already-finished", 409, "Job already finished")
 JOB_CANCELLED: Final = ProblemType("job-cancelled", 409, "Job cancelled")
 JOB_EXPIRED: Final = ProblemType("job-expired", 410, "Job expired")

@@ -36,6 +36,20 @@ DEFAULT_MAX_CRASHES = 3
 DEFAULT_KEEP_S = 3600
 
 
+class ProgressNote(msgspec.Struct, array_like=True):
+    """``ProgressInfo`` as a list, which may end early."""
+
+    fraction: float
+    message: str = ""
+    current: int | float | None = None
+    total: int | float | None = None
+    eta_s: float | None = None
+
+    def info(self) -> ProgressInfo:
+        """For everybody."""
+        return ProgressInfo(self.fraction, self.message, self.current, self.total, self.eta_s)
+
+
 class Note(msgspec.Struct, omit_defaults=True):
     """What is noted with a job that has not succeeded: the last error, the progress, since when it is parked."""
 
@@ -44,7 +58,7 @@ class Note(msgspec.Struct, omit_defaults=True):
     message: str = ""
     traceback: str = ""
     since_ms: int = 0
-    progress: tuple[float, str] | None = None
+    progress: ProgressNote | None = None
     data: dict[str, object] | None = None
 
 
@@ -152,9 +166,10 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             unique=options["u"].decode() if "u" in options else None,
             owner=unquote(options["o"].decode()) if "o" in options else None,
             cancel_requested=b"c" in flags,
+            is_dismissed=b"d" in flags,
             worker=None if worker == b"-" else worker.decode(errors="replace"),
             error=_error(noted),
-            progress=ProgressInfo(*noted.progress) if noted.progress else None,
+            progress=noted.progress.info() if noted.progress else None,
             has_result=has_result,
             gone_at_ms=(int(due) or None) if state.is_terminal else None,
             result=note if has_result else None,

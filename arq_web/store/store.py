@@ -204,6 +204,10 @@ class Store:
         arguments = scripts.CANCEL.arguments(("by_worker",) if by_worker else (), id=job_id)
         return _text(await self._run(scripts.CANCEL, arguments))
 
+    async def dismiss(self, job_id: str) -> str:
+        """``dismissed``, ``requested`` (it runs yet, and is asked to end) or ``absent``."""
+        return _text(await self._run(scripts.DISMISS, scripts.DISMISS.arguments(id=job_id)))
+
     async def redrive(self, job_id: str, nonce: str) -> str:
         """``redriven``, ``live``, ``succeeded``, ``held`` or ``absent``."""
         return _text(await self._run(scripts.REDRIVE, scripts.REDRIVE.arguments(id=job_id, nonce=nonce)))

@@ -22,8 +22,9 @@ from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
 from arq_web_fastapi.checks import collect_routes
 from arq_web_fastapi.depends import STATE
-from arq_web_fastapi.job_routes import FRONT_STATE, FastAPIReplayer, add_job_routes
+from arq_web_fastapi.job_routes import FRONT_STATE, add_job_routes
 from arq_web_fastapi.openapi import document_jobs
+from arq_web_fastapi.replay import FastAPIReplayer
 from arq_web_fastapi.resolver import FastAPIResolver
 
 DEFAULT_JOBS_PATH = "/jobs"
@@ -85,11 +86,12 @@ class ArqWeb:
             app_directory=calling_directory(__name__),
         )
         self.hub.resolver = FastAPIResolver(app, self.hub)
-        self.hub.on_first_use.append(functools.partial(collect_routes, app, self.hub))
+        replayer = FastAPIReplayer()
+        self.hub.on_first_use.append(functools.partial(collect_routes, app, self.hub, replayer))
         setattr(app.state, STATE, self.hub)
         front = Front.of(
             self.hub,
-            FastAPIReplayer(),
+            replayer,
             jobs_path=jobs_path,
             routes=routes,
             authorize=authorize,

@@ -11,6 +11,7 @@ from typing import Any
 from litestar.di import Provide
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import BaseRoute
+from litestar.types import Empty
 from litestar.typing import FieldDefinition
 
 IS_V3 = int(version("litestar").split(".")[0]) >= 3
@@ -27,6 +28,34 @@ def providers_of(handler: BaseRouteHandler) -> Mapping[str, Provide]:
     found: Any = handler.dependencies if IS_V3 else handler.resolve_dependencies()
     providers: Mapping[str, Provide] = found or {}
     return providers
+
+
+def response_options_of(handler: HTTPRouteHandler) -> dict[str, Any]:
+    """How what ``handler`` returns is written: its own options and those of the layers above it.
+
+    To be read before the handler is made to answer 202.
+    """
+    if IS_V3:  # a registered handler has them from all layers
+        layered: dict[str, Any] = {name: getattr(handler, name) for name in (*_LAYERED, "return_dto")}
+    else:
+        layered = {
+            "response_class": handler.resolve_response_class(),
+            "response_headers": list(handler.resolve_response_headers()),
+            "response_cookies": list(handler.resolve_response_cookies()),
+            "type_encoders": handler.resolve_type_encoders(),
+            "after_request": _nearest(handler, "after_request", None, None),
+            "return_dto": _nearest(handler, "return_dto", Empty, _nearest(handler, "dto", Empty, Empty)),
+        }
+    return {"media_type": handler.media_type or None, **layered}
+
+
+def _nearest(handler: HTTPRouteHandler, name: str, unset: object, default: object) -> Any:
+    """What the handler, or the nearest of the layers above it, says of an option."""
+    said = [getattr(layer, name) for layer in handler.ownership_layers if getattr(layer, name) is not unset]
+    return said[-1] if said else default
+
+
+_LAYERED = ("response_class", "response_headers", "response_cookies", "type_encoders", "after_request")
 
 
 def parameters_of(provider: Provide) -> list[FieldDefinition]:

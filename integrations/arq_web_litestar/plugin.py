@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from litestar import Litestar
 from litestar.config.app import AppConfig
@@ -20,7 +20,7 @@ from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.plugins import CLIPlugin, InitPlugin, ReceiveRoutePlugin
 from litestar.routes import BaseRoute
-from litestar.types import Guard
+from litestar.types import Guard, Middleware
 from litestar.utils import join_paths
 
 from arq_web import queue as core_queue
@@ -37,8 +37,9 @@ from arq_web.schedule import Schedule
 from arq_web_litestar._compat import controller_of, function_of, handlers_of, providers_of
 from arq_web_litestar.checks import check_job, check_queues
 from arq_web_litestar.depends import STATE_KEY, AppHub, FromQueue
-from arq_web_litestar.job_routes import LitestarReplayer, job_handlers
-from arq_web_litestar.openapi import document_job
+from arq_web_litestar.job_routes import job_handlers
+from arq_web_litestar.openapi import JobsDocument
+from arq_web_litestar.replay import LitestarReplayer
 from arq_web_litestar.resolver import Bound, LitestarResolver
 from arq_web_litestar.routes import JobRoute
 
@@ -100,9 +101,10 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             app_directory=calling_directory(__name__),
         )
         self.hub.resolver = self._resolver = LitestarResolver()
+        self._replayer = LitestarReplayer()
         self._front = self.hub.front = Front.of(
             self.hub,
-            LitestarReplayer(),
+            self._replayer,
             jobs_path=jobs_path,
             routes=routes,
             authorize=authorize,
@@ -110,6 +112,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             max_streams=max_streams,
         )
         self._guards = list(guards)
+        self._document = JobsDocument(self._front)
         self._state = State()
         self._lives: dict[asyncio.AbstractEventLoop, AsyncExitStack] = {}  # two test clients: two loops, one app
 
@@ -131,6 +134,8 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         app_config.on_startup.append(self._start)
         app_config.route_handlers += job_handlers(self._front, self._guards)
         self._front.jobs_path = join_paths([app_config.path or "", self._front.jobs_path])
+        if app_config.openapi_config is not None:
+            app_config.openapi_config = self._document.documented(app_config.openapi_config)
         return app_config
 
     def receive_route(self, route: BaseRoute) -> None:
@@ -139,7 +144,6 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         Raises:
             InvalidRoute, DuplicateTask: it cannot be.
         """
-        status_path = self._front.jobs_path + "/{job_id}" if "status" in self._front.routes else None
         for handler in handlers_of(route):
             fn = function_of(handler)
             name = f"{','.join(sorted(handler.http_methods))} {route.path_format}"
@@ -147,7 +151,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             if isinstance(fn, JobRoute):
                 check_job(name, handler, fn, self.hub)
                 self._bind(name, handler, fn)
-                document_job(handler, fn, status_path)
+                self._document.add(route.path_format, handler, fn.plan.returns, fn.http)
 
     def on_cli_init(self, cli: Group) -> None:
         """Add ``litestar jobs worker``: what ``app-worker`` does, for the app that ``litestar`` found."""
@@ -166,6 +170,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         bound = Bound(name, tuple(job.plan.asked), providers_of(handler), self._state, controller_of(handler))
         bound.check()
         self._resolver.bind(job, bound)
+        self._replayer.bind(job, handler, job.plan.returns, job.http.result_status)
         self.hub.add_task(job)
         if name not in job.route.split(", "):
             job.route = ", ".join(filter(None, (job.route, name)))

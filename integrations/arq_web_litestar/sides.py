@@ -19,7 +19,6 @@ from litestar.response.base import ASGIResponse
 from arq_web.codec import refused_types
 from arq_web.context import INJECT
 from arq_web.errors import InvalidRoute
-from arq_web.http import answers
 from arq_web.queue import Queue
 from arq_web.task import INJECTED
 from arq_web_litestar.depends import RequestTimeMarker
@@ -83,7 +82,7 @@ class Plan:
         first = [Parameter("self", Parameter.POSITIONAL_ONLY)] if self.is_method else []
         own = Parameter(REQUEST, Parameter.KEYWORD_ONLY, annotation=Request[Any, Any, Any])
         asked = [_without_injected(parameter).replace(kind=Parameter.KEYWORD_ONLY) for parameter in self.request]
-        return inspect.Signature([*first, *asked, own], return_annotation=Response[answers.Accepted])
+        return inspect.Signature([*first, *asked, own], return_annotation=Response[bytes])
 
     @property
     def call_signature(self) -> inspect.Signature:

@@ -153,7 +153,7 @@ def test_every_counter_is_listed() -> None:
     assert set(code(section(PAGE, "Counters"))) - {"m:<minute>"} == counted
 
 
-@pytest.mark.parametrize("verb", ["cancel", "redrive", "watch", "fire"])
+@pytest.mark.parametrize("verb", ["cancel", "dismiss", "redrive", "watch", "fire"])
 def test_every_word_that_a_script_answers_is_listed(verb: str) -> None:
     """Words are the contract; numbers would be looked up."""
     answered = set(re.findall(r"return \{? ?'(\w+)'", lua(verb)))

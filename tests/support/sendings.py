@@ -162,6 +162,10 @@ def cancels(name: str, *, by_worker: bool = False) -> Step:
     return lambda store: store.cancel(name, by_worker=by_worker)
 
 
+def dismisses(name: str) -> Step:
+    return lambda store: store.dismiss(name)
+
+
 def redrives(name: str, nonce: str) -> Step:
     return lambda store: store.redrive(name, nonce)
 
@@ -345,6 +349,10 @@ SENDINGS = [
     ),
     Sending("cancel", "one that was marked", A_IS_MARKED, cancels("a"), None),
     Sending("cancel", "a job that runs, by a worker", A_RUNS, cancels("a", by_worker=True), settles("release")),
+    # A dismissal is by id, as a cancel is.
+    Sending("dismiss", "a job that waits", enqueue(job("a", due="d60000", payload=LARGE)), dismisses("a"), None),
+    Sending("dismiss", "a job that runs", A_RUNS, dismisses("a"), settles("cancel")),
+    Sending("dismiss", "a job that is dead", A_IS_DEAD, dismisses("a"), None),
     Sending("redrive", "a dead job", A_IS_DEAD, redrives("a", "again"), steps(OTHER_CLAIMS, cancels("a"))),
     Sending("watch", "a job that waits", enqueue(job("a")), watches("a"), cancels("a")),
     # After a redrive it would be a promise to tell of the new end; for a minute.

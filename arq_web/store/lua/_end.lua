@@ -7,9 +7,10 @@ end
 
 -- The one way to an end: the record gets its time to live, the unique key goes, whoever watches is told.
 local function finish(id, j, state, keep_ms, note)
+  if flagged(j, 'd') then keep_ms, note = 0, '' end -- dismissed: nobody is to see what it came to
   local watched, gone_at = flagged(j, 'w'), keep_ms < MIN_KEEP_MS and now_ms + math.max(keep_ms, 0) or 0
   keep_ms = math.min(math.max(keep_ms, MIN_KEEP_MS), LATEST_MS)
-  j.state, j.since, j.due, j.note, j.flags = state, now_ms, gone_at, note, flagged(j, 'n') and 'n' or '-'
+  j.state, j.since, j.due, j.note, j.flags = state, now_ms, gone_at, note, only(j, '[^nd]')
   local raw = write(id, j, keep_ms)
   if j.aside then redis.call('PEXPIRE', base .. 'p:' .. id, keep_ms) end
   free_unique(j.unique, id)
