@@ -23,6 +23,7 @@
     │   ├── QueueFull              as many jobs wait as may (``max_queued``)
     │   ├── IdempotencyKeyReused   a request's Idempotency-Key came with other values before
     │   ├── IdempotentJobGone      the job of an Idempotency-Key is gone, and its key is not
+    │   ├── NothingToTieTo         there is no response, transaction or outbox here
     │   └── UnknownTask            no task of that name is registered
     ├── JobError                   what a job came to
     │   ├── JobNotFound            there is no such job (any more)
@@ -330,6 +331,17 @@ class IdempotentJobGone(EnqueueError):
             f"This request became job {self.job_id!r}, which has ended, and the time for which it was kept has passed. "
             "It is not run again; use a new Idempotency-Key to ask for it anew, or keep results longer (keep_result)."
         )
+
+
+class NothingToTieTo(EnqueueError):
+    """What an enqueue was to wait for (``what``: after_response, after_commit, outbox) is not there."""
+
+    def __init__(self, what: str, why: str, remedy: str) -> None:
+        self.what, self.why, self.remedy = what, why, remedy
+        super().__init__(what, why, remedy)
+
+    def __str__(self) -> str:
+        return f"queue.{self.what} has nothing to tie a job to: {self.why}. {self.remedy}"
 
 
 class UnknownTask(EnqueueError):

@@ -116,6 +116,20 @@ QUEUE_UNATTENDED = _event(
 QUEUE_FULL = _event(
     "queue.full", _W, "queue", "queue waiting max_queued", "More is enqueued than may wait here: it is refused."
 )
+ENQUEUE_FAILED = _event(
+    "enqueue.failed",
+    _E,
+    "queue",
+    "job task queue after error",
+    "A job that waited for a response or a commit could not be enqueued then: it is lost.",
+)
+ENQUEUE_DROPPED = _event(
+    "enqueue.dropped",
+    _D,
+    "queue",
+    "job task queue reason",
+    "What a job waited for did not come about: the response was refused, the transaction rolled back.",
+)
 HELPER_FAILED = _event(
     "helper.failed", _E, "worker", "helper error", "A part of the worker ended unasked: please report it."
 )

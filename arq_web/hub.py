@@ -26,6 +26,7 @@ from arq_web.store.connection import Connections
 from arq_web.store.store import WorkerKind
 from arq_web.store.target import RedisTarget
 from arq_web.task import Task
+from arq_web.tied import delivery
 from arq_web.worker.attempt import Resolver
 from arq_web.worker.claimer import Burst
 from arq_web.worker.embedded import EmbeddedWorker
@@ -210,6 +211,7 @@ class Hub:
     async def aclose(self) -> None:
         """Close the running loop's connections. They open again when somebody uses them."""
         if self._queues is not None:
+            await delivery.wait_for_all()  # what a commit on this thread left for the loop to send
             await self._queues.connections.aclose()
 
     async def _warn_if_unattended(self) -> None:

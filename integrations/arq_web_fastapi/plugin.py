@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI, params
 from arq_web.config import Config, EmbeddedMode
 from arq_web.errors import InvalidConfig
 from arq_web.http.access import Authorize, OwnerOf
+from arq_web.http.after_response import AfterResponse
 from arq_web.http.front import Front
 from arq_web.http.paths import DEFAULT_ROUTES, RouteName
 from arq_web.http.waiting import MAX_WAITING_COUNT
@@ -102,6 +103,7 @@ class ArqWeb:
         router = APIRouter(lifespan=self._lifespan)
         add_job_routes(router, front, dependencies)
         app.include_router(router)
+        app.add_middleware(AfterResponse)
         document_jobs(app, front)
 
     @asynccontextmanager

@@ -28,6 +28,7 @@ from arq_web import sync_queue as core_sync_queue
 from arq_web.config import Config, EmbeddedMode
 from arq_web.errors import InvalidConfig
 from arq_web.http.access import Authorize, OwnerOf
+from arq_web.http.after_response import AfterResponse
 from arq_web.http.front import Front
 from arq_web.http.paths import DEFAULT_ROUTES, RouteName
 from arq_web.http.waiting import MAX_WAITING_COUNT
@@ -129,6 +130,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         providers: dict[str, Any] = app_config.dependencies  # the user's own go first
         for name, provider in _providers(self.hub).items():
             providers.setdefault(name, provider)
+        app_config.middleware.insert(0, cast("Middleware", AfterResponse))
         # Entered after the app's own and left before them; started after its on_startup hooks, which come later still.
         app_config.lifespan.append(self._lifespan)
         app_config.on_startup.append(self._start)
