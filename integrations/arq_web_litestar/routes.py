@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 
 from arq_web.errors import InvalidRoute
-from arq_web.http.submit import SubmitPolicy, submit
+from arq_web.http.submit import Idempotency, SubmitPolicy, submit
 from arq_web.options import NoRetryOn, TaskPolicy, exception_classes, make_policy
 from arq_web.retry import RetryDelay, Seconds
 from arq_web.task import AsyncTask, SyncTask, Task, default_name
@@ -32,12 +32,13 @@ class JobRoute(Task[P, R]):
     """
 
     def __init__(self, fn: Callable[..., object], plan: Plan, **options: Any) -> None:
-        self.http = SubmitPolicy(options.pop("result_status"))
+        self.http: SubmitPolicy = options.pop("http")
 
         @functools.wraps(fn)
         def shown() -> None: ...
 
         shown.__signature__ = plan.call_signature  # type: ignore[attr-defined]
+        self.http.check_returns(plan.name, plan.returns)
         super().__init__(shown, injected=plan.injected, **options)
         self.fn, self.plan = fn, plan
         self.sides = plan.sides
@@ -78,9 +79,9 @@ class SyncJobRoute(JobRoute[P, R], SyncTask[P, R]):
 class BackgroundJobDecorator:
     """``@background_job(...)`` with its options; keeps the function's signature."""
 
-    def __init__(self, name: str | None, aliases: Collection[str], policy: TaskPolicy, result_status: int) -> None:
+    def __init__(self, name: str | None, aliases: Collection[str], policy: TaskPolicy, http: SubmitPolicy) -> None:
         self._name, self._aliases = name, aliases
-        self._policy, self._result_status = policy, result_status
+        self._policy, self._http = policy, http
 
     @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
@@ -102,7 +103,7 @@ class BackgroundJobDecorator:
             name=name,
             aliases=self._aliases,
             policy=self._policy,
-            result_status=self._result_status,
+            http=self._http,
         )
 
 
@@ -125,6 +126,8 @@ def background_job(
     queue: str | None = None,
     run_in: Literal["worker", "process"] = "worker",
     result_status: int = 200,
+    max_wait: Seconds | None = None,
+    idempotency: Idempotency = "optional",
 ) -> BackgroundJobDecorator: ...
 def background_job(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Answer requests to a handler with 202 at once, and run its function in a worker.
@@ -150,7 +153,9 @@ def background_job(fn: Callable[..., Any] | None = None, /, **options: Any) -> A
         priority: -10 to 10, higher first.
         queue: the queue of its jobs; default the app's default one.
         run_in: ``"process"``: in a child process, for code that holds the GIL or may crash.
-        result_status: the HTTP status of the result, when it is fetched.
+        result_status: the HTTP status of the result, where the function returned: 200 to 299, but 202.
+        max_wait: how long ``Prefer: wait=N`` may hold the request for the result, at most 25 s; default: not at all.
+        idempotency: ``"required"`` refuses a request without an ``Idempotency-Key``.
 
     Raises:
         InvalidRoute: a parameter must not cross to a worker, or the decorators stand in the wrong order.
@@ -169,10 +174,13 @@ def _decorator(
     retry: RetryDelay | None = None,
     no_retry_on: NoRetryOn = (),
     result_status: int = 200,
+    max_wait: Seconds | None = None,
+    idempotency: Idempotency = "optional",
     max_tries: int = 1,
     **rest: Any,
 ) -> BackgroundJobDecorator:
     # An HTTPException is an answer, not an accident: the next try would give the same one.
     never_again = (*exception_classes(no_retry_on), HTTPException)
     policy = make_policy(timeout, keep_result, retry, never_again, max_tries=max_tries, **rest)
-    return BackgroundJobDecorator(name, aliases, policy, result_status)
+    http = SubmitPolicy.of(result_status=result_status, max_wait=max_wait, idempotency=idempotency)
+    return BackgroundJobDecorator(name, aliases, policy, http)
