@@ -28,7 +28,6 @@ from arq_web.store.target import RedisTarget
 from arq_web.store.watcher import Watcher
 from arq_web.task import Call, Enqueueable, Task
 from arq_web.tied.ties import OutboxTarget, Ties
-from arq_web.tied.ties import OutboxTarget, Ties
 
 __all__ = ["DEFAULT_QUEUE", "Job", "Queue", "QueueSet"]
 
@@ -65,8 +64,6 @@ class QueueSet:
         self.connections, self.config, self.registry = connections, config, registry
         self.names = None if names is None else tuple(dict.fromkeys(names))
         self._max_queued = dict(max_queued or {})
-        self.outbox: OutboxTarget | None = None
-        """Where ``queue.outbox(session)`` puts its jobs: given by the app that has one."""
         self.outbox: OutboxTarget | None = None
         """Where ``queue.outbox(session)`` puts its jobs: given by the app that has one."""
         self._queues: dict[str, Queue] = {}
@@ -258,12 +255,6 @@ class Queue(Ties):
             for new, answer in zip(jobs, reply.jobs, strict=True):
                 emit(events.JOB_ENQUEUED, job=answer.id, task=new.task, queue=self.name, created=answer.created)
         return reply
-
-    def _anchor(self) -> tuple[Queue, asyncio.AbstractEventLoop | None]:
-        try:
-            return self, asyncio.get_running_loop()
-        except RuntimeError:
-            return self, None
 
     def _anchor(self) -> tuple[Queue, asyncio.AbstractEventLoop | None]:
         try:
