@@ -15,10 +15,11 @@ from arq_web.errors import StoreError, StoreRefused
 from arq_web.job import JobState
 from arq_web.store.connection import Connections
 from arq_web.store.record import ClaimedJob
-from arq_web.store.store import Replace, Settled, Store
+from arq_web.store.store import Idempotency, Replace, Settled, Store
 from arq_web.store.target import RedisTarget
 from tests.support.redis_server import RedisServer
 from tests.support.store_helpers import (
+    HOUR_MS,
     LARGE,
     WORKER,
     claim,
@@ -43,6 +44,9 @@ Verb = Callable[[Store, ClaimedJob], Awaitable[object]]
 VERBS: dict[str, Verb] = {
     "enqueue": lambda store, job: store.enqueue([new_job("new", unique="other"), new_job("late", due="d60000")]),
     "replace": lambda store, job: store.enqueue([new_job("dead", replace=Replace.FINISHED)]),
+    "enqueue once": lambda store, job: store.enqueue(
+        [new_job("new", unique="other")], max_queued=100, once=Idempotency("key", "values", HOUR_MS)
+    ),
     "claim": lambda store, job: claim(store),
     "complete": lambda store, job: settle(store, job, "complete"),
     "retry": lambda store, job: settle(store, job, "retry"),
@@ -59,7 +63,7 @@ VERBS: dict[str, Verb] = {
     "fire": lambda store, job: store.fire("daily", "print", 1, 2, new_job("tick")),
 }
 PLACES = ["ready", "due", "leases", "dead", "rejects", "wake", "workers", f"h:{WORKER}", f"k:{WORKER}", "reclaimed"]
-PLACES += ["u:key", "w:ready", "w:running", "p:running", "s:daily"]
+PLACES += ["u:key", "i:key", "w:ready", "w:running", "p:running", "s:daily"]
 INDEX_OF = {b"q": "ready", b"s": "due", b"t": "due", b"r": "leases"}
 
 
