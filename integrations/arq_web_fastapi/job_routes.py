@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import APIRouter, Request, Response, params
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from arq_web.http.answers import Answer
 from arq_web.http.asked import Asked
@@ -32,13 +33,26 @@ def asked_by(request: Request, front: Front) -> Asked:
 def response_of(answer: Answer | EventStream) -> Response:
     """One of the core's answers as Starlette's."""
     if isinstance(answer, EventStream):
-        return StreamingResponse(answer.chunks, 200, answer.headers, answer.media_type)
+        return EventResponse(answer)
     # As a header, so that nothing is put behind it.
     headers = {**answer.headers, **({"content-type": answer.media_type} if answer.media_type else {})}
     response = Response(answer.body, answer.status, headers)
     for cookie in answer.cookies:
         response.headers.append("set-cookie", cookie)
     return response
+
+
+class EventResponse(StreamingResponse):
+    """Lets the core send its events; what dependencies have put to the headers goes with them."""
+
+    def __init__(self, stream: EventStream) -> None:
+        """Take over the core's headers."""
+        super().__init__((), 200, stream.headers)
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await self._stream.serve(receive, send, self.raw_headers)
 
 
 def add_job_routes(router: APIRouter, front: Front, dependencies: Sequence[params.Depends]) -> None:

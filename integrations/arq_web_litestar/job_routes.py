@@ -9,7 +9,7 @@ from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler, route
 from litestar.response import Stream
 from litestar.response.base import ASGIResponse
-from litestar.types import Guard
+from litestar.types import Guard, Receive, Scope, Send
 
 from arq_web.http.answers import Answer
 from arq_web.http.asked import Asked
@@ -26,7 +26,7 @@ def asked_by(request: Request[Any, Any, Any], front: Front) -> Asked:
 def response_of(answer: Answer | EventStream) -> Response[Any]:
     """One of the core's answers as Litestar's."""
     if isinstance(answer, EventStream):
-        return Stream(answer.chunks, status_code=200, headers=answer.headers, media_type=answer.media_type)
+        return EventResponse(answer)
     return CoreResponse(answer)
 
 
@@ -46,6 +46,24 @@ class CoreResponse(Response[bytes]):
         for cookie in self._raw_cookies:
             response.headers.add("set-cookie", cookie)
         return response
+
+
+class EventResponse(Stream):
+    """Lets the core send its events; what hooks and layers have put to the headers goes with them."""
+
+    def __init__(self, stream: EventStream) -> None:
+        """Take over the core's headers."""
+        super().__init__((), status_code=200, headers=stream.headers)
+        self._stream = stream
+
+    def to_asgi_response(self, *args: Any, **kwargs: Any) -> Any:
+        """The application that sends it."""
+        raw_headers = super().to_asgi_response(*args, **kwargs).encode_headers()
+
+        async def serve(_: Scope, receive: Receive, send: Send) -> None:
+            await self._stream.serve(cast("Any", receive), cast("Any", send), raw_headers)
+
+        return serve
 
 
 def job_handlers(front: Front, guards: Sequence[Guard]) -> list[HTTPRouteHandler]:
