@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from arq_web.errors import JobIdConflict
@@ -30,15 +30,19 @@ def begin(jobs: Sequence[PendingJob[Any]], after: After) -> asyncio.Task[None]:
     return sending
 
 
-def send_from_thread(jobs: Sequence[PendingJob[Any]], after: After, loop: asyncio.AbstractEventLoop) -> None:
-    """Send ``jobs`` on ``loop``, which runs in another thread, and wait for it."""
-    if not loop.is_running():
-        _fail(jobs, RuntimeError(LOOP_ENDED), after)
-        return
-    sending = asyncio.run_coroutine_threadsafe(_shielded(jobs, after), loop)
-    concurrent.futures.wait((sending,), THREAD_WAITS_S)
-    if not sending.done() and not loop.is_running():
-        _fail(jobs, RuntimeError(LOOP_ENDED), after)
+def begin_from_thread(
+    jobs: Sequence[PendingJob[Any]], after: After, loop: asyncio.AbstractEventLoop
+) -> Callable[[], None]:
+    """Send ``jobs`` on ``loop``, which runs in another thread; what is returned waits for it."""
+    sending = asyncio.run_coroutine_threadsafe(_shielded(jobs, after), loop) if loop.is_running() else None
+
+    def wait() -> None:
+        if sending is not None:
+            concurrent.futures.wait((sending,), THREAD_WAITS_S)
+        if sending is None or not (sending.done() or loop.is_running()):
+            _fail(jobs, RuntimeError(LOOP_ENDED), after)
+
+    return wait
 
 
 async def wait_for_all() -> None:

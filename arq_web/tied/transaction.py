@@ -1,15 +1,16 @@
-"""What waits for the end of a SQLAlchemy session's transaction. Beside the outbox, the only module that knows SQLAlchemy.
+"""What waits for the end of a SQLAlchemy session's transaction. Here, and in the outbox, SQLAlchemy is known.
 
 A transaction of a session may have savepoints in it (``begin_nested``). What was put while one is open belongs to it:
 to its parent when it is released, to nobody when it is rolled back. What belongs to the outermost one is acted upon
-when that has ended by a commit and its connection is back in the pool; when it has ended in any other way, dropped.
+when that was committed; when it has ended in any other way, dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,11 +31,17 @@ _INFO_KEY = "arq_web_tied"
 _await: Any = getattr(concurrency, "await_", None) or concurrency.await_only
 
 
+Wait = Callable[[], None]
+
+
 class Action(Protocol):
     """What is done with jobs when their transaction was committed. Equal ones are done at once."""
 
-    def __call__(self, jobs: Sequence[PendingJob[Any]]) -> None:
-        """In the thread of the commit, before it returns; never raises."""
+    def __call__(self, jobs: Sequence[PendingJob[Any]]) -> Wait:
+        """Begin it, in the thread of the commit; the commit calls what is returned before it returns itself.
+
+        Neither raises. Not in one: a commit that is cancelled in between has been done, and so must this be.
+        """
         ...
 
     def __hash__(self) -> int: ...
@@ -47,17 +54,13 @@ class Enqueue:
     loop: asyncio.AbstractEventLoop
     """Where it is done if the commit comes in a thread."""
 
-    def __call__(self, jobs: Sequence[PendingJob[Any]]) -> None:
+    def __call__(self, jobs: Sequence[PendingJob[Any]]) -> Wait:
         """Send them before the commit returns, wherever that can be waited for."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            delivery.send_from_thread(jobs, "commit", self.loop)
-            return
-        sending = delivery.begin(jobs, "commit")
-        # Else it is a sync session on the loop's own thread: waiting here would block what we wait for.
-        with contextlib.suppress(MissingGreenlet, ImportError):
-            _await(asyncio.shield(sending))
+            return delivery.begin_from_thread(jobs, "commit", self.loop)
+        return functools.partial(_wait_in_greenlet, delivery.begin(jobs, "commit"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,8 @@ class _Waiting:
     """What waits in one session, by transaction. In the session's own ``info``, and gone with it."""
 
     def __init__(self, session: Session) -> None:
-        self._by_transaction: dict[SessionTransaction, list[tuple[PendingJob[Any], Action]]] = {}
-        self._committed: SessionTransaction | None = None
+        self._by_transaction: dict[SessionTransaction | None, list[tuple[PendingJob[Any], Action]]] = {}
+        self._waits: list[Wait] = []
         event.listen(session, "after_commit", self._after_commit)
         event.listen(session, "after_transaction_end", self._after_end)
 
@@ -130,25 +133,33 @@ class _Waiting:
         """The session's innermost transaction was committed: a savepoint released, or all of it done."""
         nested = session.get_nested_transaction()
         if nested is None:
-            self._committed = session.get_transaction()
+            self._begin(session.get_transaction())
         elif waiting := self._by_transaction.pop(nested, None):
             self._by_transaction.setdefault(_parent_of(nested), []).extend(waiting)
 
-    def _after_end(self, _session: Session, transaction: SessionTransaction) -> None:
-        """Not before: at the commit itself its connection is still taken, and nobody may begin the next one."""
-        is_committed = transaction is self._committed
-        if is_committed:
-            self._committed = None
-        waiting = self._by_transaction.pop(transaction, ())
-        if not is_committed:
-            for job, _ in waiting:
-                job.drop("rolled back")
-            return
+    def _begin(self, transaction: SessionTransaction | None) -> None:
         by_action: dict[Action, list[PendingJob[Any]]] = {}
-        for job, action in waiting:
+        for job, action in self._by_transaction.pop(transaction, ()):
             by_action.setdefault(action, []).append(job)
-        for action, jobs in by_action.items():
-            action(jobs)
+        self._waits = [action(jobs) for action, jobs in by_action.items()]
+
+    def _after_end(self, _session: Session, transaction: SessionTransaction) -> None:
+        """Its connection is back in the pool now: nobody else need wait for what is waited for here."""
+        for job, _ in self._by_transaction.pop(transaction, ()):
+            job.drop("rolled back")
+        if transaction.parent is None:
+            waits, self._waits = self._waits, []
+            for wait in waits:
+                wait()
+
+
+def _wait_in_greenlet(sending: asyncio.Task[None]) -> None:
+    """Wait as the drivers of an async session wait; elsewhere on the loop's own thread, not at all.
+
+    There it is a sync session, and waiting would block what we wait for.
+    """
+    with contextlib.suppress(MissingGreenlet, ImportError):
+        _await(asyncio.shield(sending))
 
 
 def _parent_of(nested: SessionTransaction) -> SessionTransaction:
