@@ -69,7 +69,7 @@ class Front:
             raise InvalidConfig("routes", routes, f"some of {list(ROUTE_NAMES)}")
         if "list" in routes and owner is None and authorize is None:
             raise InvalidConfig(
-                "routes", routes, "without 'list', or with owner= or authorize=: whose jobs is it to list"
+                "routes", routes, "without 'list', or with owner= or authorize=: it would show everybody's jobs"
             )
         if max_streams < 1:
             raise InvalidConfig("max_streams", max_streams, "1 or more")
