@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from arq_web.errors import (
     ArqWebError,
@@ -99,7 +99,7 @@ class Store:
             raise ValueError(f"an idempotency key stands for one job, not for {len(jobs)}")
         answers: list[Enqueued] = []
         attended = True
-        for part in _in_parts(jobs):
+        for part in in_parts(jobs):
             reply = await self._enqueue_part(part, max_queued, once)
             for i in range(1, len(reply), 2):
                 outcome = _int(reply[i])
@@ -368,7 +368,15 @@ _MOST_BYTES: Final = 4_194_304
 """Of payloads in one request: a slow line must bring it, and Redis serves nobody else while its script runs."""
 
 
-def _in_parts(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+class _HasPayload(Protocol):
+    @property
+    def payload(self) -> bytes: ...
+
+
+T = TypeVar("T", bound=_HasPayload)
+
+
+def in_parts(jobs: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut before a job that would be too much, by number or bytes; one that is too large by itself goes alone."""
     first, size_bytes = 0, 0
     for index, job in enumerate(jobs):

@@ -50,7 +50,7 @@ def test_the_arguments_of_a_script_are_listed_in_their_order(verb: str) -> None:
     assert arguments_on_the_page(verb) == [*loaded.names, *rest]
 
 
-@pytest.mark.parametrize("verb", ["enqueue", "settle", "renew"])
+@pytest.mark.parametrize("verb", ["enqueue", "settle", "renew", "relay"])
 def test_the_fields_of_a_list_argument_are_listed_in_their_order(verb: str) -> None:
     """The binding line in the script names them."""
     [comment] = re.findall(r"^local \w+_from = \d+ -- ARGV\[\d+\.\.\]: (.+)$", lua(verb), re.MULTILINE)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from arq_web.errors import EnqueueError
 from arq_web.store import scripts
+from arq_web.store.relaying import RelayedRow, RelayStore
 from arq_web.store.store import (
     Held,
     Idempotency,
@@ -39,6 +40,7 @@ from tests.support.store_helpers import (
 
 Step = Callable[[Store], Awaitable[object]]
 CHANNEL = "somebody"
+FOR_EVER_MS = 99_999_999_999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,18 @@ def cancels(name: str, *, by_worker: bool = False) -> Step:
 
 def dismisses(name: str) -> Step:
     return lambda store: store.dismiss(name)
+
+
+def relays(*jobs: NewJob) -> Step:
+    async def send(store: Store) -> object:
+        outbox = RelayStore(store.connections, store.namespace, store.queue)
+        return await outbox.relay([RelayedRow(f"of-{each.id}", each) for each in jobs], valid_until_ms=FOR_EVER_MS)
+
+    return send
+
+
+def forgets_rows(*receipts: str) -> Step:
+    return lambda store: RelayStore(store.connections, store.namespace, store.queue).forget(receipts)
 
 
 def redrives(name: str, nonce: str) -> Step:
@@ -353,6 +367,9 @@ SENDINGS = [
     Sending("dismiss", "a job that waits", enqueue(job("a", due="d60000", payload=LARGE)), dismisses("a"), None),
     Sending("dismiss", "a job that runs", A_RUNS, dismisses("a"), settles("cancel")),
     Sending("dismiss", "a job that is dead", A_IS_DEAD, dismisses("a"), None),
+    Sending("relay", "a row", NOTHING, relays(job("a")), steps(claims("1.a"), settles("complete"))),
+    Sending("relay", "a held key", enqueue(job("b", unique="k")), relays(job("a", unique="k")), claims("1.a")),
+    Sending("forget", "a receipt", relays(job("a")), forgets_rows("of-a"), claims("1.a")),
     Sending("redrive", "a dead job", A_IS_DEAD, redrives("a", "again"), steps(OTHER_CLAIMS, cancels("a"))),
     Sending("watch", "a job that waits", enqueue(job("a")), watches("a"), cancels("a")),
     # After a redrive it would be a promise to tell of the new end; for a minute.
