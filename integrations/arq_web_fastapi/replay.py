@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI, HTTPException, Request
 
 from arq_web.http.answers import Answer
 from arq_web.http.asked import Asked

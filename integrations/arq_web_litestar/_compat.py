@@ -67,12 +67,16 @@ def function_of(handler: BaseRouteHandler) -> Callable[..., object]:
     """What the user decorated, without the wrappers for threads, controllers and partials."""
     fn: Any = handler.fn
     while True:
-        inner = getattr(fn, "__func__", None)
-        if inner is None and (isinstance(fn, functools.partial) or type(fn).__name__ == "AsyncCallable"):
-            inner = fn.func
-        if inner is None:
+        inner = getattr(fn, "__func__", None) or without_wrapper(fn)
+        if inner is fn:
             return fn  # type: ignore[no-any-return]
         fn = inner
+
+
+def without_wrapper(fn: Any) -> Any:
+    """A function without what lets it be awaited, or called with arguments that it has not."""
+    is_wrapped = isinstance(fn, functools.partial) or type(fn).__name__ == "AsyncCallable"
+    return fn.func if is_wrapped else fn
 
 
 def controller_of(handler: BaseRouteHandler) -> object | None:

@@ -15,7 +15,7 @@ from arq_web.http.answers import Answer
 from arq_web.http.asked import Asked
 from arq_web.http.twin import VALUE, answer_by
 from arq_web.task import Task
-from arq_web_litestar._compat import response_options_of
+from arq_web_litestar._compat import response_options_of, without_wrapper
 
 
 class LitestarReplayer:
@@ -57,6 +57,17 @@ def _twin_of(app: Litestar, *, returns: Any, **options: Any) -> Litestar:
         return cast("Mapping[str, Any]", request.scope)[VALUE]
 
     value.__annotations__ = {"request": Request[Any, Any, Any], "return": returns}
-    plugins = [plugin for plugin in app.plugins if isinstance(plugin, SerializationPlugin)]
+    # What the app says of all its routes, it says of the one that answers with the result, too.
+    hook = options["after_request"]
+    options["after_request"] = None if hook is app.after_request else without_wrapper(hook)
+    for name in ("response_headers", "response_cookies"):
+        options[name] = [each for each in options[name] if each not in getattr(app, name)]
     handler = route("/", http_method=["GET"], include_in_schema=False, **options)(value)
-    return Litestar([handler], openapi_config=None, logging_config=None, plugins=plugins)
+    plugins = [plugin for plugin in app.plugins if isinstance(plugin, SerializationPlugin)]
+    handlers: Any = {Exception: _pass_on}
+    return Litestar([handler], openapi_config=None, logging_config=None, plugins=plugins, exception_handlers=handlers)
+
+
+def _pass_on(_: Request[Any, Any, Any], error: Exception) -> Any:
+    """Let the app itself answer for a value that cannot be written."""
+    raise error
