@@ -113,7 +113,9 @@ def accepted(
 ) -> Answer:
     """202: the request became a job (or met an existing one, which may be further than queued)."""
     body = Accepted(job_id, state, state.is_terminal, queue, task, created, paths.links(job_id, queue))
-    headers = {**paths.headers(job_id, queue), "retry-after": str(FIRST_LOOKS_S[0]), "cache-control": "no-store"}
+    headers = {**paths.headers(job_id, queue), "cache-control": "no-store"}
+    if not state.is_terminal:
+        headers["retry-after"] = str(FIRST_LOOKS_S[0])
     return Answer(202, headers, _encoder.encode(body))
 
 

@@ -44,22 +44,39 @@ class Asked:
     jobs_path: str
     request: Any = None
     job_id: str = ""
-    query: Mapping[str, str] = field(default_factory=dict)
-    """The last value of each parameter."""
+    route: str = ""
+    """Which one it is, with the names of its path's parameters: ``/images/{image_id}/resize``."""
+    path_params: Mapping[str, str] = field(default_factory=dict)
+    query_pairs: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     """By lower-case name; the values of a repeated header are joined by commas."""
 
     @classmethod
-    def of(cls, request: Any, jobs_path: str, job_id: str = "") -> Asked:
+    def of(cls, request: Any, jobs_path: str, job_id: str = "", route: str = "") -> Asked:
         """Read a framework's request, by its ASGI ``scope``; the body is left alone."""
         scope: Mapping[str, Any] = request.scope
         headers: dict[str, str] = {}
         for raw_name, raw_value in scope.get("headers", ()):
             name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip()
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
+        pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        params = {name: str(value) for name, value in scope.get("path_params", {}).items()}
         root_path = str(scope.get("root_path", "")).rstrip("/")
-        return cls(str(scope["method"]), root_path + jobs_path, request, job_id, query, headers)
+        return cls(
+            str(scope["method"]),
+            root_path + jobs_path,
+            request,
+            job_id,
+            root_path + route,
+            params,
+            tuple(pairs),
+            headers,
+        )
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The last value of each parameter."""
+        return dict(self.query_pairs)
 
     @property
     def queue(self) -> str:

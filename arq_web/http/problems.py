@@ -53,6 +53,35 @@ def payload_too_large(size_bytes: int, limit_bytes: int) -> Answer:
     return _answer(PAYLOAD_TOO_LARGE, f"The job's arguments take {size_bytes:,} bytes; the limit is {limit_bytes:,}.")
 
 
+def queue_full(queue: str, retry_after_s: int) -> Answer:
+    """503: as many jobs wait as may (``max_queued``); nothing was enqueued."""
+    return _answer(
+        QUEUE_FULL, f"Too many jobs wait in queue {queue!r}; nothing was enqueued.", retry_after_s=retry_after_s
+    )
+
+
+def invalid_header(header: str, why: str) -> Answer:
+    """400: a header that must not be overlooked says nothing we understand."""
+    return _answer(INVALID_HEADER, f"{header}: {why}.")
+
+
+def idempotency_key_missing() -> Answer:
+    """400: the route wants an ``Idempotency-Key``."""
+    return _answer(IDEMPOTENCY_KEY_MISSING, "This route wants an Idempotency-Key: a new one for each new request.")
+
+
+def idempotency_key_reused() -> Answer:
+    """422: the key stands for a request with other values. Whose, is not told: a key may be guessed."""
+    return _answer(
+        IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key came with other values before; use a new one for a new request."
+    )
+
+
+def job_gone(job_id: str) -> Answer:
+    """410: this request became a job, whose record is gone; it is not run again."""
+    return _answer(JOB_GONE, "This request became a job, which has ended and is not kept any more.", job=job_id)
+
+
 def too_many_waiting(limit_count: int) -> Answer:
     """503: this process holds as many streams and long polls as it may."""
     return _answer(TOO_MANY_WAITING, f"{limit_count:,} streams and long polls are open here already.", retry_after_s=5)
@@ -91,6 +120,11 @@ def handler_failed(job_id: str, path: str, attempts: int, detail: str) -> Answer
 JOB_NOT_FOUND: Final = ProblemType("job-not-found", 404, "No such job")
 BACKEND_UNAVAILABLE: Final = ProblemType("backend-unavailable", 503, "Job store unavailable")
 PAYLOAD_TOO_LARGE: Final = ProblemType("payload-too-large", 413, "Payload too large")
+QUEUE_FULL: Final = ProblemType("queue-full", 503, "Queue full")
+INVALID_HEADER: Final = ProblemType("invalid-header", 400, "Invalid header")
+IDEMPOTENCY_KEY_MISSING: Final = ProblemType("idempotency-key-missing", 400, "Idempotency-Key missing")
+IDEMPOTENCY_KEY_REUSED: Final = ProblemType("idempotency-key-reused", 422, "Idempotency-Key reused")
+JOB_GONE: Final = ProblemType("job-gone", 410, "Job gone")
 TOO_MANY_WAITING: Final = ProblemType("too-many-waiting", 503, "Too many open streams")
 INVALID_QUERY: Final = ProblemType("invalid-query", 400, "Invalid query")
 JOB_ALREADY_FINISHED: Final = ProblemType("job-already-finished", 409, "Job already finished")

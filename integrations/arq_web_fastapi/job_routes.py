@@ -13,6 +13,7 @@ from arq_web.http.asked import Asked
 from arq_web.http.events import EventStream
 from arq_web.http.front import Front
 from arq_web.http.job_routes import JobRoutes, Route
+from arq_web_fastapi._compat import template_of
 
 FRONT_STATE = "arq_web_front"
 """Attribute of ``app.state``: the HTTP side of the app."""
@@ -27,7 +28,7 @@ def front_of(request: Request) -> Front:
 
 def asked_by(request: Request, front: Front) -> Asked:
     """A request as the core sees it."""
-    return Asked.of(request, front.jobs_path, str(request.path_params.get("job_id", "")))
+    return Asked.of(request, front.jobs_path, str(request.path_params.get("job_id", "")), template_of(request))
 
 
 def response_of(answer: Answer | EventStream) -> Response:

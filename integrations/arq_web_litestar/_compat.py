@@ -63,6 +63,19 @@ def parameters_of(provider: Provide) -> list[FieldDefinition]:
     return list(provider.parsed_fn_signature.parameters.values())
 
 
+def reads_body(name: str, providers: Mapping[str, Provide]) -> bool:
+    """Tell whether the dependency of that name, or one that it asks for, takes something of the request's body."""
+    seen, waiting = set[str](), [name]
+    while waiting:
+        found = waiting.pop()
+        if found in providers and found not in seen:
+            seen.add(found)
+            waiting += [each.name for each in parameters_of(providers[found])]
+        elif found in ("data", "body"):
+            return True
+    return False
+
+
 def function_of(handler: BaseRouteHandler) -> Callable[..., object]:
     """What the user decorated, without the wrappers for threads, controllers and partials."""
     fn: Any = handler.fn

@@ -20,7 +20,8 @@ from arq_web.http.job_routes import JobRoutes, Route
 
 def asked_by(request: Request[Any, Any, Any], front: Front) -> Asked:
     """A request as the core sees it."""
-    return Asked.of(request, front.jobs_path, str(request.path_params.get("job_id", "")))
+    job_id = str(request.path_params.get("job_id", ""))
+    return Asked.of(request, front.jobs_path, job_id, request.scope.get("path_template", ""))
 
 
 def response_of(answer: Answer | EventStream) -> Response[Any]:

@@ -35,7 +35,7 @@ from arq_web.http.waiting import MAX_WAITING_COUNT
 from arq_web.hub import calling_directory
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
-from arq_web_litestar._compat import controller_of, function_of, handlers_of, providers_of
+from arq_web_litestar._compat import controller_of, function_of, handlers_of, providers_of, reads_body
 from arq_web_litestar.checks import check_job, check_queues
 from arq_web_litestar.depends import STATE_KEY, AppHub, FromQueue
 from arq_web_litestar.job_routes import job_handlers
@@ -172,6 +172,8 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         bound = Bound(name, tuple(job.plan.asked), providers_of(handler), self._state, controller_of(handler))
         bound.check()
         self._resolver.bind(job, bound)
+        by_dependency = (name for name, side in job.sides.items() if side == "request (dependency)")
+        job.http = job.http.comparing(name for name in by_dependency if reads_body(name, bound.providers))
         self._replayer.bind(job, handler, job.plan.returns, job.http.result_status)
         self.hub.add_task(job)
         if name not in job.route.split(", "):

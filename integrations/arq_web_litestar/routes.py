@@ -32,7 +32,8 @@ class JobRoute(Task[P, R]):
     """
 
     def __init__(self, fn: Callable[..., object], plan: Plan, **options: Any) -> None:
-        self.http: SubmitPolicy = options.pop("http")
+        http: SubmitPolicy = options.pop("http")
+        self.http = http.comparing(plan.compared)
 
         @functools.wraps(fn)
         def shown() -> None: ...
