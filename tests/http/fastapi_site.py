@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Header, HTTPException, Request
 
 from arq_web import Config
 from arq_web.fastapi import INJECTED, ArqWeb, Progress, Queue, background_job
@@ -52,14 +52,14 @@ def _add_twins(app: FastAPI) -> None:
         ("/refuse/{status}", refuse, 200),
         ("/crash", crash, 200),
     ):
-        job: Any = background_job(name=f"http.{function.__name__}", result_status=status)(function)
+        job: Any = background_job(name=f"http.{function.__name__}", result_status=status, max_wait=5)(function)
         app.post(path, status_code=202)(job)
         app.post("/plain" + path, status_code=status)(function)
 
 
 def _add_jobs(app: FastAPI, site: Site) -> None:
     @app.post("/hang", status_code=202)
-    @background_job(name="http.hang")
+    @background_job(name="http.hang", max_wait=5)
     async def hang() -> None:
         await asyncio.Event().wait()
 
@@ -79,6 +79,15 @@ def _add_jobs(app: FastAPI, site: Site) -> None:
     @background_job(name="http.unkept", keep_result=0)
     async def unkept() -> str:
         return "secret"
+
+    @app.post("/order/{size}", status_code=202)
+    @background_job(name="http.order", idempotency="required")
+    async def order(size: int, greeting: Greeting, x_note: Annotated[str, Header()] = "", colour: str = "red") -> str:
+        return f"{size} {colour} {greeting.name} {x_note}"
+
+    @app.post("/loose", status_code=202)
+    @background_job(name="http.loose", idempotency="off")
+    async def loose() -> None: ...
 
     @app.post("/mine")
     async def mine(queue: Queue) -> dict[str, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Litestar, Request, post
 from litestar.exceptions import HTTPException
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 
 from arq_web import Config
 from arq_web.litestar import INJECTED, ArqWeb, Progress, Queue, background_job
@@ -54,7 +54,7 @@ def _twins() -> list[Any]:
         ("/refuse/{status:int}", refuse, 200),
         ("/crash", crash, 200),
     ):
-        job: Any = background_job(name=f"http.{function.__name__}", result_status=status)(function)
+        job: Any = background_job(name=f"http.{function.__name__}", result_status=status, max_wait=5)(function)
         handlers.append(post(path, status_code=202)(job))
         blocks: Any = {"sync_to_thread": False} if function is double else {}
         handlers.append(post("/plain" + path, status_code=status, **blocks)(function))
@@ -63,7 +63,7 @@ def _twins() -> list[Any]:
 
 def _jobs(go_on: asyncio.Event) -> list[Any]:
     @post("/hang", status_code=202)
-    @background_job(name="http.hang")
+    @background_job(name="http.hang", max_wait=5)
     async def hang() -> None:
         await asyncio.Event().wait()
 
@@ -84,8 +84,22 @@ def _jobs(go_on: asyncio.Event) -> list[Any]:
     async def unkept() -> str:
         return "secret"
 
+    @post("/order/{size:int}", status_code=202)
+    @background_job(name="http.order", idempotency="required")
+    async def order(
+        size: FromPath[int],
+        data: JSONBody[Greeting],
+        x_note: Annotated[str, HeaderParameter(name="X-Note")] = "",
+        colour: FromQuery[str] = "red",
+    ) -> str:
+        return f"{size} {colour} {data.name} {x_note}"
+
+    @post("/loose", status_code=202)
+    @background_job(name="http.loose", idempotency="off")
+    async def loose() -> None: ...
+
     @post("/mine", status_code=200)
     async def mine(queue: Queue) -> dict[str, str]:
         return {"job": (await queue.enqueue(noted.options(id="order:1"), "mine")).id}
 
-    return [hang, step, note, unkept, mine]
+    return [hang, step, note, unkept, order, loose, mine]

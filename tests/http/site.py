@@ -2,7 +2,7 @@
 
 An app of either has these routes (``fastapi_site.py`` and ``litestar_site.py``), the tasks of the same names, and the
 queues "default" and "emails". Each ``POST /X`` that is a job has a plain twin, ``POST /plain/X``, of the same function:
-what that answers is what the job's result must be.
+what that answers is what the job's result must be. These, and ``/hang``, let a client wait for 5 s (``max_wait``).
 
 ``/double/{number}``         a ``def`` that returns an int
 ``/greet``                   takes a ``Greeting``, returns a ``Greeted``
@@ -13,6 +13,8 @@ what that answers is what the job's result must be.
 ``/step``                    reports progress 0.5, "half", and runs until ``Site.go_on`` is set; no twin
 ``/note``                    a job of the queue "emails"
 ``/unkept``                  ``keep_result=0``
+``/order/{size}``            ``idempotency="required"``; query ``colour``, header ``X-Note``, body ``Greeting``; no twin
+``/loose``                   ``idempotency="off"``
 ``/mine``                    no job: enqueues ``http.noted`` with the id ``order:1``, answers ``{"job": id}``
 """
 
