@@ -53,6 +53,7 @@ class ArqWeb:
         authorize: Authorize | None = None,
         owner: OwnerOf | None = None,
         max_streams: int = MAX_WAITING_COUNT,
+        max_queued: Mapping[str, int] | int | None = None,
     ) -> None:
         """Attach to ``app``; nothing is opened yet.
 
@@ -70,6 +71,8 @@ class ArqWeb:
             authorize: ``(request, job) -> bool``, who may see a job; default: whoever knows its random id.
             owner: ``(request) -> str``, who submits a job and alone may see it (or None).
             max_streams: event streams and long polls that this process holds open at the same time.
+            max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit is answered
+                503; default the configuration's (any number).
 
         Raises:
             InvalidConfig: the app has an ArqWeb already, or an option is outside its range.
@@ -84,6 +87,7 @@ class ArqWeb:
             schedules=schedules,
             queues=queues,
             config=config if embedded is None else replace(config, embedded=embedded),
+            max_queued=max_queued,
             app_directory=calling_directory(__name__),
         )
         self.hub.resolver = FastAPIResolver(app, self.hub)

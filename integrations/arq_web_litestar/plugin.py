@@ -7,7 +7,7 @@ import inspect
 import keyword
 import os
 import sys
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -72,6 +72,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         authorize: Authorize | None = None,
         owner: OwnerOf | None = None,
         max_streams: int = MAX_WAITING_COUNT,
+        max_queued: Mapping[str, int] | int | None = None,
     ) -> None:
         """Nothing is opened before it is used, or the app starts.
 
@@ -88,6 +89,8 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             authorize: ``(request, job) -> bool``, who may see a job; default: whoever knows its random id.
             owner: ``(request) -> str``, who submits a job and alone may see it (or None).
             max_streams: event streams and long polls that this process holds open at the same time.
+            max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit is answered
+                503; default the configuration's (any number).
 
         Raises:
             InvalidTask, DuplicateTask, InvalidConfig: what was given cannot be.
@@ -99,6 +102,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             schedules=schedules,
             queues=queues,
             config=config if embedded is None else replace(config, embedded=embedded),
+            max_queued=max_queued,
             app_directory=calling_directory(__name__),
         )
         self.hub.resolver = self._resolver = LitestarResolver()
