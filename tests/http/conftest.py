@@ -38,7 +38,7 @@ async def opened() -> AsyncIterator[list[Site]]:
 def make_site(request: pytest.FixtureRequest, redis_url: str, config: Config, opened: list[Site]) -> MakeSite:
     """A fresh app, with options for ``ArqWeb``."""
 
-    def make(**options: Any) -> Site:
+    def make(*, config: Config = config, **options: Any) -> Site:
         opened.append(BUILDERS[request.param](url=redis_url, config=config, options=options))
         return opened[-1]
 
