@@ -130,6 +130,21 @@ ENQUEUE_DROPPED = _event(
     "job task queue reason",
     "What a job waited for did not come about: the response was refused, the transaction rolled back.",
 )
+OUTBOX_STALLED = _event(
+    "outbox.stalled",
+    _W,
+    "outbox",
+    "error",
+    "Rows of the outbox cannot be relayed: its database or Redis is away, or its table is missing. They wait.",
+)
+OUTBOX_RESUMED = _event("outbox.resumed", _I, "outbox", "after_s", "Rows of the outbox are relayed again.")
+OUTBOX_REFUSED = _event(
+    "outbox.refused",
+    _E,
+    "outbox",
+    "row job task queue refusals error",
+    "One row of the outbox cannot be relayed; the others can. It is tried again, an hour apart at last.",
+)
 HELPER_FAILED = _event(
     "helper.failed", _E, "worker", "helper error", "A part of the worker ended unasked: please report it."
 )

@@ -5,6 +5,7 @@ attempts     one asyncio task per job, running the task          (attempt.py →
 settler      ends attempts in groups, fenced                     (settler.py)
 leases       a thread that renews what is held                   (leases.py)
 maintenance  takes back what silent workers held; schedules      (maintenance.py)
+companions   what else the app has to do in each process        (companion.py)
 neighbours   a sign of life for the other workers of this host   (neighbours.py)
 """
 
@@ -33,6 +34,7 @@ from arq_web.store.store import Settled, Settlement, Store, WorkerKind
 from arq_web.worker.attempt import AttemptLimits, AttemptRunner, Resolver, Runner
 from arq_web.worker.claimer import Burst, Claimer
 from arq_web.worker.clock import ServerClock
+from arq_web.worker.companion import Companion
 from arq_web.worker.isolation import Isolation
 from arq_web.worker.leases import LeaseKeeper
 from arq_web.worker.maintenance import Firing, QueueFiring, Reclaimer, Scheduler
@@ -100,6 +102,7 @@ class Worker:
         resolver: Resolver | None = None,
         runner: Runner | None = None,
         firings: Sequence[Firing] = (),
+        companions: Sequence[Companion] = (),
     ) -> None:
         """Know what to do; begin nothing yet.
 
@@ -111,6 +114,7 @@ class Worker:
             resolver: the framework's part in an attempt.
             runner: runs the attempts in the place of the registry's tasks.
             firings: recurring jobs that are no calls of tasks.
+            companions: what else runs beside the jobs.
 
         Raises:
             InvalidTask: a task that runs in a process of its own cannot be imported there.
@@ -122,6 +126,7 @@ class Worker:
         self._queues, self._registry, self._config = queues, registry, queues.config
         self._table = RunningTable(options.concurrency)
         self._firings = [*(QueueFiring(each, self._queue_of(each)) for each in schedules), *firings]
+        self._companions = companions
         self._stores = [queues.store(name) for name in options.queues]
         self._runner: Runner = runner or AttemptRunner(
             registry,
@@ -144,6 +149,8 @@ class Worker:
         """Work until told to stop (in a burst: until nothing is left), then drain. Returns when every attempt ended."""
         async with self._running_parts() as claimer:
             self._say_started()
+            if self.options.burst is not None:
+                await asyncio.gather(*(each.catch_up() for each in self._companions))
             await self._claim_until_stopped(claimer)  # from here: no new jobs
             await claimer.aclose()  # its outstanding wait would take a wake marker from the others
             await self._drain()  # leases are still renewed; leftovers are released
@@ -197,6 +204,7 @@ class Worker:
             for firing in self._firings:
                 scheduler = Scheduler(firing, self._outage, self._clock)
                 helpers.append(supervised(f"schedule {firing.name}", scheduler.run))
+            helpers += [supervised(each.name, each.run) for each in self._companions]
             yield claimer
         except BaseException:
             await self._interrupt()  # cancelled from outside: attempts must not outlive their leases

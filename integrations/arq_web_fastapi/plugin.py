@@ -17,7 +17,7 @@ from arq_web.http.after_response import AfterResponse
 from arq_web.http.front import Front
 from arq_web.http.paths import DEFAULT_ROUTES, RouteName
 from arq_web.http.waiting import MAX_WAITING_COUNT
-from arq_web.hub import Hub, calling_directory
+from arq_web.hub import Hub, OutboxOfHub, calling_directory
 from arq_web.queue import DEFAULT_QUEUE
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
@@ -46,6 +46,7 @@ class ArqWeb:
         schedules: Iterable[Schedule] = (),
         queues: Sequence[str] = (DEFAULT_QUEUE,),
         config: Config | None = None,
+        outbox: OutboxOfHub | None = None,
         embedded: EmbeddedMode | None = None,
         jobs_path: str | None = DEFAULT_JOBS_PATH,
         routes: Collection[RouteName] = DEFAULT_ROUTES,
@@ -64,6 +65,7 @@ class ArqWeb:
             schedules: recurring jobs.
             queues: the names of the app's queues, in the order in which a worker serves them.
             config: settings; default from the environment (``ARQ_WEB_...``).
+            outbox: an ``arq_web.outbox.Outbox``, for ``queue.outbox(session)``.
             embedded: a worker in the web process: ``auto`` (while developing), ``always``, ``never``.
             jobs_path: where the routes of jobs are: ``GET {jobs_path}/{job_id}`` tells a job's status; None for none.
             routes: which of them: status, result, events, cancel; list and delete only if they are named here.
@@ -87,6 +89,7 @@ class ArqWeb:
             schedules=schedules,
             queues=queues,
             config=config if embedded is None else replace(config, embedded=embedded),
+            outbox=outbox,
             max_queued=max_queued,
             app_directory=calling_directory(__name__),
         )

@@ -32,7 +32,7 @@ from arq_web.http.after_response import AfterResponse
 from arq_web.http.front import Front
 from arq_web.http.paths import DEFAULT_ROUTES, RouteName
 from arq_web.http.waiting import MAX_WAITING_COUNT
-from arq_web.hub import calling_directory
+from arq_web.hub import OutboxOfHub, calling_directory
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
 from arq_web_litestar._compat import controller_of, function_of, handlers_of, providers_of, reads_body
@@ -65,6 +65,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         schedules: Iterable[Schedule] = (),
         queues: Sequence[str] = (core_queue.DEFAULT_QUEUE,),
         config: Config | None = None,
+        outbox: OutboxOfHub | None = None,
         embedded: EmbeddedMode | None = None,
         jobs_path: str | None = DEFAULT_JOBS_PATH,
         routes: Collection[RouteName] = DEFAULT_ROUTES,
@@ -82,6 +83,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             schedules: recurring jobs; their tasks are registered too.
             queues: the names of the app's queues; each but the default one is also a dependency of its name.
             config: settings; default from the environment (``ARQ_WEB_...``).
+            outbox: an ``arq_web.outbox.Outbox``, for ``queue.outbox(session)``.
             embedded: a worker in the web process: ``auto``, ``always``, ``never``; default the configuration's.
             jobs_path: where the routes of jobs are: ``GET {jobs_path}/{job_id}`` tells a job's status; None for none.
             routes: which of them: status, result, events, cancel; list and delete only if they are named here.
@@ -102,6 +104,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             schedules=schedules,
             queues=queues,
             config=config if embedded is None else replace(config, embedded=embedded),
+            outbox=outbox,
             max_queued=max_queued,
             app_directory=calling_directory(__name__),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import NullPool
 
-from tests.support.databases import new_database, postgres_or_skip
-from tests.support.postgres import PostgresServer
+from tests.support.databases import new_database
 
 
 class Base(DeclarativeBase):
@@ -25,12 +24,6 @@ class Row(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str] = mapped_column(unique=True)
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    with postgres_or_skip() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
