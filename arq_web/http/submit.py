@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
 from arq_web.config import seconds
@@ -23,7 +23,7 @@ from arq_web.http import answers, problems, result
 from arq_web.http.answers import Answer
 from arq_web.http.asked import Asked, InvalidHeader
 from arq_web.http.front import WAIT_S, Front
-from arq_web.http.idempotency import idempotency, kept_ms
+from arq_web.http.idempotency import Compared, idempotency, kept_ms
 from arq_web.http.waiting import TooManyWaiting
 from arq_web.job import JobInfo
 from arq_web.queue import Job, Queue
@@ -50,8 +50,7 @@ class SubmitPolicy:
     """The longest ``Prefer: wait=N`` on the submit itself; 0: it is not honoured."""
     idempotency: Idempotency = "optional"
     """``required``: 400 without an ``Idempotency-Key``; ``off``: the header is not looked at."""
-    compared: frozenset[str] = frozenset()
-    """The arguments that path, query and body give: by these a request that comes again is told from another one."""
+    compared: Compared = field(default_factory=Compared)
 
     @classmethod
     def of(
@@ -78,9 +77,10 @@ class SubmitPolicy:
                 raise InvalidTask("@background_job(...)", why, f"It must be {allowed}.")
         return cls(result_status, max_wait_s, idempotency)
 
-    def comparing(self, names: Iterable[str]) -> SubmitPolicy:
-        """The same, for a function whose parameters of these names come from path, query and body."""
-        return replace(self, compared=self.compared | frozenset(names))
+    def comparing(self, names: Iterable[str], *, query: bool) -> SubmitPolicy:
+        """The same, for a function whose requests are told apart by this; see ``Compared``."""
+        before = self.compared
+        return replace(self, compared=Compared(before.names | frozenset(names), before.query or query))
 
     def check_returns(self, route: str, returns: object) -> None:
         """Refuse a result that its status cannot carry.

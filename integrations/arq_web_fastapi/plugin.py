@@ -73,7 +73,7 @@ class ArqWeb:
             authorize: ``(request, job) -> bool``, who may see a job; default: whoever knows its random id.
             owner: ``(request) -> str``, who submits a job and alone may see it (or None).
             max_streams: event streams and long polls that this process holds open at the same time.
-            max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit is answered
+            max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit gets
                 503; default the configuration's (any number).
 
         Raises:

@@ -63,7 +63,7 @@ class JobRoute(Task[P, R]):
         )
         self.fn = _with_defaults(fn, plan.defaults) if plan.defaults else fn
         self.sides: dict[str, str] = dict(plan.sides)
-        self.http = http.comparing(plan.compared)
+        self.http = http.comparing(plan.compared, query="request (dependency)" in plan.sides.values())
         http.check_returns(job, plan.returns)
         self.worker_dependant = plan.worker_dependant()
         self.__signature__ = plan.request_signature()

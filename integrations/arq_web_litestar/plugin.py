@@ -57,7 +57,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
     Give it last among the plugins: what is set up before it outlives the embedded worker and its jobs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, all of them by keyword
         self,
         *,
         url: str | None = None,
@@ -91,7 +91,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             authorize: ``(request, job) -> bool``, who may see a job; default: whoever knows its random id.
             owner: ``(request) -> str``, who submits a job and alone may see it (or None).
             max_streams: event streams and long polls that this process holds open at the same time.
-            max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit is answered
+            max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit gets
                 503; default the configuration's (any number).
 
         Raises:
@@ -180,7 +180,8 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         bound.check()
         self._resolver.bind(job, bound)
         by_dependency = (name for name, side in job.sides.items() if side == "request (dependency)")
-        job.http = job.http.comparing(name for name in by_dependency if reads_body(name, bound.providers))
+        reading = (name for name in by_dependency if reads_body(name, bound.providers))
+        job.http = job.http.comparing(reading, query=False)
         self._replayer.bind(job, handler, job.plan.returns, job.http.result_status)
         self.hub.add_task(job)
         if name not in job.route.split(", "):

@@ -33,7 +33,7 @@ class JobRoute(Task[P, R]):
 
     def __init__(self, fn: Callable[..., object], plan: Plan, **options: Any) -> None:
         http: SubmitPolicy = options.pop("http")
-        self.http = http.comparing(plan.compared)
+        self.http = http.comparing(plan.compared, query="request (dependency)" in plan.sides.values())
 
         @functools.wraps(fn)
         def shown() -> None: ...
