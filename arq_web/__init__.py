@@ -1,11 +1,12 @@
 """Background jobs for FastAPI and Litestar on Redis, that survive crashes."""
 
 from arq_web.config import Config
-from arq_web.context import JobContext, Progress
+from arq_web.context import JobContext
 from arq_web.cron import cron, every
 from arq_web.errors import ArqWebError, DoNotRetry, JobCancelled, JobExpired, JobFailed, JobNotFound, Retry, Snooze
 from arq_web.hub import Hub, role
 from arq_web.job import ErrorInfo, JobInfo, JobState, ProgressInfo
+from arq_web.progress import Progress
 from arq_web.queue import Job, Queue
 from arq_web.retry import Backoff
 from arq_web.schedule import Schedule, schedule

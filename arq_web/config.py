@@ -40,6 +40,10 @@ class Config:
     """How long a finished job and its result stay."""
     keep_dead_s: float = 7 * 86400.0
     """How long a dead job stays to be redriven."""
+    keep_idempotency_s: float = 86400.0
+    """How long an Idempotency-Key is known; longer where the route's result is kept longer."""
+    max_queued: int = 0
+    """Jobs that may wait for a worker in each queue; 0: any number. An enqueue over it is refused."""
     max_payload_bytes: int = 1_048_576
     """Of the encoded arguments, and of a result: Redis keeps all of it in memory."""
     lease_s: float = 8.0
@@ -60,6 +64,10 @@ class Config:
         _check(0 <= self.embedded_drain_s <= 86400, self, "embedded_drain_s", "between 0 and 86400 seconds")
         _check(0 <= self.keep_result_s <= 366 * 86400, self, "keep_result_s", "between 0 seconds and 366 days")
         _check(60 <= self.keep_dead_s <= 366 * 86400, self, "keep_dead_s", "between 60 seconds and 366 days")
+        _check(
+            60 <= self.keep_idempotency_s <= 366 * 86400, self, "keep_idempotency_s", "between 60 seconds and 366 days"
+        )
+        _check(0 <= self.max_queued <= 10**9, self, "max_queued", "between 0 (any number) and 1000000000")
         _check(1 <= self.max_payload_bytes <= 64 << 20, self, "max_payload_bytes", "between 1 byte and 64 MiB")
         _check(2 <= self.lease_s <= 3600, self, "lease_s", "between 2 and 3600 seconds (it is renewed each second)")
         # A renewal that is answered only when it is sent again must not come too late for every lease.

@@ -20,6 +20,10 @@
     │   ├── InvalidOption          an option of the call is outside its range
     │   ├── InvalidJobId           an id that cannot be one
     │   ├── JobIdConflict          the id belongs to a job of another task
+    │   ├── QueueFull              as many jobs wait as may (``max_queued``)
+    │   ├── IdempotencyKeyReused   a request's Idempotency-Key came with other values before
+    │   ├── IdempotentJobGone      the job of an Idempotency-Key is gone, and its key is not
+    │   ├── NothingToTieTo         there is no response, transaction or outbox here
     │   └── UnknownTask            no task of that name is registered
     ├── JobError                   what a job came to
     │   ├── JobNotFound            there is no such job (any more)
@@ -284,6 +288,60 @@ class JobIdConflict(EnqueueError):
             f"Job {self.job_id!r} exists already and runs {self.existing_task!r}, not {self.task!r}. "
             "Put the task's purpose into the id (for example 'welcome:42'), or let arq_web choose it."
         )
+
+
+class QueueFull(EnqueueError):
+    """As many jobs wait for a worker as may."""
+
+    def __init__(self, queue: str, waiting: int, max_queued: int) -> None:
+        self.queue, self.waiting, self.max_queued = queue, waiting, max_queued
+        super().__init__(queue, waiting, max_queued)
+
+    def __str__(self) -> str:
+        return (
+            f"Queue {self.queue!r} is full: {self.waiting:,} jobs wait for a worker, and max_queued is "
+            f"{self.max_queued:,}. Try again later, start more workers, or raise the limit (ARQ_WEB_MAX_QUEUED, "
+            "ArqWeb(max_queued=...))."
+        )
+
+
+class IdempotencyKeyReused(EnqueueError):
+    """A request's Idempotency-Key came with other values before; ``job_id`` is the job that these made."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(job_id)
+
+    def __str__(self) -> str:
+        return (
+            f"This Idempotency-Key was used for a request with other values, which became job {self.job_id!r}. "
+            "Use a new key for each new request, and the same one only to repeat a request."
+        )
+
+
+class IdempotentJobGone(EnqueueError):
+    """A request's Idempotency-Key made ``job_id``, whose record is gone: what became of it is not known any more."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(job_id)
+
+    def __str__(self) -> str:
+        return (
+            f"This request became job {self.job_id!r}, which has ended, and the time for which it was kept has passed. "
+            "It is not run again; use a new Idempotency-Key to ask for it anew, or keep results longer (keep_result)."
+        )
+
+
+class NothingToTieTo(EnqueueError):
+    """What an enqueue was to wait for (``what``: after_response, after_commit, outbox) is not there."""
+
+    def __init__(self, what: str, why: str, remedy: str) -> None:
+        self.what, self.why, self.remedy = what, why, remedy
+        super().__init__(what, why, remedy)
+
+    def __str__(self) -> str:
+        return f"queue.{self.what} has nothing to tie a job to: {self.why}. {self.remedy}"
 
 
 class UnknownTask(EnqueueError):

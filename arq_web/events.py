@@ -113,6 +113,38 @@ STORE_TROUBLE = _event("store.trouble", _E, "store", "redis error", "Redis answe
 QUEUE_UNATTENDED = _event(
     "queue.unattended", _W, "queue", "queue", "Jobs are enqueued, but no worker listens on this queue."
 )
+QUEUE_FULL = _event(
+    "queue.full", _W, "queue", "queue waiting max_queued", "More is enqueued than may wait here: it is refused."
+)
+ENQUEUE_FAILED = _event(
+    "enqueue.failed",
+    _E,
+    "queue",
+    "job task queue after error",
+    "A job that waited for a response or a commit could not be enqueued then: it is lost.",
+)
+ENQUEUE_DROPPED = _event(
+    "enqueue.dropped",
+    _D,
+    "queue",
+    "job task queue reason",
+    "What a job waited for did not come about: the response was refused, the transaction rolled back.",
+)
+OUTBOX_STALLED = _event(
+    "outbox.stalled",
+    _W,
+    "outbox",
+    "error",
+    "Rows of the outbox cannot be relayed: its database or Redis is away, or its table is missing. They wait.",
+)
+OUTBOX_RESUMED = _event("outbox.resumed", _I, "outbox", "after_s", "Rows of the outbox are relayed again.")
+OUTBOX_REFUSED = _event(
+    "outbox.refused",
+    _E,
+    "outbox",
+    "row job task queue refusals error",
+    "One row of the outbox cannot be relayed; the others can. It is tried again, an hour apart at last.",
+)
 HELPER_FAILED = _event(
     "helper.failed", _E, "worker", "helper error", "A part of the worker ended unasked: please report it."
 )

@@ -8,10 +8,11 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from arq_web import events
 from arq_web.config import Config
@@ -25,10 +26,18 @@ from arq_web.store.connection import Connections
 from arq_web.store.store import WorkerKind
 from arq_web.store.target import RedisTarget
 from arq_web.task import Task
+from arq_web.tied import delivery
+from arq_web.tied.tie import Target
 from arq_web.worker.attempt import Resolver
 from arq_web.worker.claimer import Burst
+from arq_web.worker.companion import Companion
 from arq_web.worker.embedded import EmbeddedWorker
-from arq_web.worker.worker import Worker, WorkerOptions
+from arq_web.worker.options import WorkerOptions
+from arq_web.worker.supervision import supervised
+from arq_web.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from arq_web.tied.transaction import AnySession
 
 ROLE_ENV = "ARQ_WEB_ROLE"
 
@@ -51,6 +60,18 @@ def calling_directory(plugin_module: str) -> Path | None:
     return Path(file).resolve().parent if file else None
 
 
+class OutboxOfHub(Protocol):
+    """What a hub needs of ``arq_web.outbox.Outbox``, which it does not know: SQLAlchemy is optional."""
+
+    def target(self, session: AnySession) -> Target:
+        """Where ``queue.outbox(session)`` puts its jobs."""
+        ...
+
+    def relay(self, queues: QueueSet) -> Companion:
+        """What enqueues them, in one process."""
+        ...
+
+
 class Hub:
     """The framework-free heart of ``ArqWeb``: one per app. Nothing is opened before it is used."""
 
@@ -62,6 +83,8 @@ class Hub:
         schedules: Iterable[Schedule] = (),
         queues: Sequence[str] = (DEFAULT_QUEUE,),
         config: Config | None = None,
+        max_queued: Mapping[str, int] | int | None = None,
+        outbox: OutboxOfHub | None = None,
         app_directory: Path | None = None,
     ) -> None:
         """Check what was given; nothing is opened.
@@ -73,6 +96,8 @@ class Hub:
             schedules: recurring jobs; their tasks are registered too.
             queues: the names of the app's queues, in the order in which a worker serves them.
             config: settings; default from the environment (``ARQ_WEB_...``).
+            max_queued: how many jobs may wait for a worker in each queue (or queue → number); default the config's.
+            outbox: an ``arq_web.outbox.Outbox``, for ``queue.outbox(session)``.
             app_directory: where the development Redis looks for the project; default the working directory.
 
         Raises:
@@ -88,9 +113,17 @@ class Hub:
             if names.count(name) > 1:
                 raise DuplicateTask(name, "a schedule of that name", "another one (give name=... to schedule())")
         self.queue_names = _several(queues) or (DEFAULT_QUEUE,)
+        if isinstance(max_queued, int):
+            self.config, max_queued = replace(self.config, max_queued=max_queued), None
+        self._max_queued = _limits(max_queued or {}, self.queue_names)
         self.resolver: Resolver | None = None
         self.on_first_use: list[Callable[[], None]] = []
         """What ``collect`` calls: a plugin adds the tasks of its app's routes, which may come later than itself."""
+        self.companions: list[Callable[[], Companion]] = []
+        """What runs beside the jobs, made for each process: in its worker, or in the web app's own lifespan."""
+        self._outbox = outbox
+        if outbox is not None:
+            self.companions.append(lambda: outbox.relay(self.queues))
         self._url, self._app_directory = url, app_directory
         self._queues: QueueSet | None = None
         self._embedded: list[EmbeddedWorker] = []
@@ -111,7 +144,14 @@ class Hub:
             self.collect()
             target = self._url if isinstance(self._url, RedisTarget) else RedisTarget.from_url(self._find_url())
             connections = Connections(target, deadline_s=self.config.command_deadline_s)
-            self._queues = QueueSet(connections, self.config, registry=self.registry, names=self.queue_names)
+            self._queues = QueueSet(
+                connections,
+                self.config,
+                registry=self.registry,
+                names=self.queue_names,
+                max_queued=self._max_queued,
+            )
+            self._queues.outbox = None if self._outbox is None else self._outbox.target
         return self._queues
 
     @property
@@ -164,7 +204,7 @@ class Hub:
             app_target=app_target,
             owns_process=owns_process,
         )
-        return Worker(self.queues, self.registry, options, schedules=self.schedules, resolver=self.resolver)
+        return self._worker(options)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -176,7 +216,7 @@ class Hub:
         """
         self.collect()
         await asyncio.to_thread(lambda: self.queues)  # a private Redis may take a second to start
-        looking: asyncio.Task[None] | None = None
+        beside: list[asyncio.Task[None]] = []
         embedded: EmbeddedWorker | None = None
         try:
             if role() == "web" and (kind := self._embedded_kind()) is not None:
@@ -184,12 +224,13 @@ class Hub:
                 self._embedded.append(embedded)
                 embedded.start()
             elif role() == "web":
-                looking = asyncio.create_task(self._warn_if_unattended(), name="arq_web.unattended")
+                beside.append(asyncio.create_task(self._warn_if_unattended(), name="arq_web.unattended"))
+                beside += [supervised(each.name, each.run) for each in (make() for make in self.companions)]
             yield
         finally:
-            if looking is not None:
-                looking.cancel()
-                await asyncio.wait((looking,))
+            for each in beside:
+                each.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             if embedded is not None:
                 await embedded.stop()
                 self._embedded.remove(embedded)
@@ -198,6 +239,7 @@ class Hub:
     async def aclose(self) -> None:
         """Close the running loop's connections. They open again when somebody uses them."""
         if self._queues is not None:
+            await delivery.wait_for_all()  # what a commit on this thread left for the loop to send
             await self._queues.connections.aclose()
 
     async def _warn_if_unattended(self) -> None:
@@ -220,7 +262,17 @@ class Hub:
             drain_s=self.config.embedded_drain_s,
             kind=kind,
         )
-        return Worker(self.queues, self.registry, options, schedules=self.schedules, resolver=self.resolver)
+        return self._worker(options)
+
+    def _worker(self, options: WorkerOptions) -> Worker:
+        return Worker(
+            self.queues,
+            self.registry,
+            options,
+            schedules=self.schedules,
+            resolver=self.resolver,
+            companions=[make() for make in self.companions],
+        )
 
     def _find_url(self) -> str:
         url = self._url or os.environ.get("REDIS_URL")
@@ -236,6 +288,14 @@ class Hub:
             # uvicorn shows no library's INFO; which Redis it is must be seen once all the same.
             sys.stderr.write(f"arq_web: {broker.sentence}\n")
         return broker.url
+
+
+def _limits(max_queued: Mapping[str, int], names: Sequence[str]) -> Mapping[str, int]:
+    if not isinstance(max_queued, Mapping) or not set(max_queued) <= set(names):
+        raise InvalidConfig("max_queued", max_queued, f"a number, or numbers for some of the queues {list(names)}")
+    for limit in max_queued.values():
+        Config(max_queued=limit)
+    return max_queued
 
 
 def _several(queues: Sequence[str]) -> tuple[str, ...]:

@@ -63,6 +63,11 @@ class ProgressInfo:
 
     fraction: float
     message: str = ""
+    current: float | None = None
+    """Of ``total``; None for an attempt that only reports fractions."""
+    total: float | None = None
+    eta_s: float | None = None
+    """Seconds until ``total`` is reached, as it looked at this report; None while nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,10 @@ class JobInfo:
     error: ErrorInfo | None
     progress: ProgressInfo | None
     has_result: bool
+    owner: str | None = None
+    """Who submitted it over HTTP (``ArqWeb(owner=...)``); None for a job of other code, or of nobody in particular."""
+    is_dismissed: bool = False
+    """It was dismissed: over HTTP it is unknown, and its record goes a minute after its end."""
     gone_at_ms: int | None = None
     """Of a finished job that was to be kept for less than a minute: when it counts as gone, though its record stays."""
     result: bytes | None = field(repr=False, default=None)

@@ -17,6 +17,8 @@ NoRetryOn = type[BaseException] | Iterable[type[BaseException]]
 PRIORITIES = range(-10, 11)
 COUNTS = range(1, 1001)
 LONGEST_MS = 10 * 366 * 86_400_000
+LONGEST_OWNER = 255
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # cannot be written as UTF-8
 _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 
@@ -51,6 +53,7 @@ class CallOptions:
     timeout_ms: int | None = None
     max_tries: int | None = None
     keep_result_ms: int | None = None
+    owner: str | None = None
 
 
 NO_OPTIONS = CallOptions()
@@ -122,6 +125,7 @@ def make_options(
     timeout: Seconds | None,
     max_tries: int | None,
     keep_result: Seconds | None,
+    owner: str | None,
 ) -> CallOptions:
     """What ``task.options(...)`` takes, in the units that travel.
 
@@ -152,6 +156,7 @@ def make_options(
         timeout_ms=_duration_ms("timeout", timeout, 1),
         max_tries=max_tries,
         keep_result_ms=_duration_ms("keep_result", keep_result, 0),
+        owner=_owner_or_none(owner),
     )
     for start_ms, end_ms in ((options.delay_ms, options.expires_in_ms), (options.at_ms, options.expires_at_ms)):
         if start_ms is not None and end_ms is not None and end_ms <= start_ms:
@@ -186,6 +191,15 @@ def _name_or_none(value: str | None, what: str) -> str | None:
     if value is not None and not _is_name(value):
         raise InvalidJobId(value, what)
     return value
+
+
+def _owner_or_none(owner: str | None) -> str | None:
+    if owner is None:
+        return None
+    is_text = isinstance(owner, str) and 0 < len(owner) <= LONGEST_OWNER and not _LONE_SURROGATE.search(owner)
+    if not is_text:
+        raise InvalidOption("owner", owner, f"a text of 1 to {LONGEST_OWNER} characters, such as a user's id")
+    return owner
 
 
 def _policy_ms(option: str, value: Seconds | None, minimum_ms: int) -> int | None:

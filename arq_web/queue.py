@@ -1,4 +1,4 @@
-"""The queue and the job handle: enqueue, look, wait, cancel, redrive."""
+"""The queue: enqueue, one or many. What one can ask of a job is in its handle."""
 
 from __future__ import annotations
 
@@ -6,43 +6,37 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import msgspec
 
 from arq_web import events
-from arq_web.config import Config, seconds
-from arq_web.errors import (
-    InvalidOption,
-    JobCancelled,
-    JobExpired,
-    JobFailed,
-    JobNotFound,
-    PayloadTooLarge,
-    ResultNotKept,
-    UnknownTask,
-)
-from arq_web.events import emit
+from arq_web.config import Config
+from arq_web.errors import InvalidOption, PayloadTooLarge, QueueFull
+from arq_web.events import Event, emit
+from arq_web.handle import Job
 from arq_web.ids import new_ids
-from arq_web.job import JobInfo, JobState
 from arq_web.registry import Registry
 from arq_web.store.connection import Connections
+from arq_web.store.follower import Follower
 from arq_web.store.keys import is_name
-from arq_web.store.store import Enqueued, EnqueueReply, NewJob, Replace, Store
+from arq_web.store.reply_channel import ReplyChannel
+from arq_web.store.store import Enqueued, EnqueueReply, Idempotency, NewJob, Replace, Store
 from arq_web.store.target import RedisTarget
 from arq_web.store.watcher import Watcher
 from arq_web.task import Call, Enqueueable, Task
+from arq_web.tied.ties import OutboxTarget, Ties
+
+__all__ = ["DEFAULT_QUEUE", "Job", "Queue", "QueueSet"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_QUEUE = "default"
-UNATTENDED_EVERY_S = 60.0
+WARN_EVERY_S = 60.0
 _options_encoder = msgspec.json.Encoder()
 
 
@@ -56,6 +50,7 @@ class QueueSet:
         *,
         registry: Registry | None = None,
         names: Iterable[str] | None = None,
+        max_queued: Mapping[str, int] | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -64,11 +59,15 @@ class QueueSet:
             config: namespace, limits, defaults.
             registry: the app's tasks; None lets any task be enqueued (a client without the app).
             names: the declared queues; None lets any be used.
+            max_queued: queue → how many jobs may wait there, where that is not the configuration's number.
         """
         self.connections, self.config, self.registry = connections, config, registry
         self.names = None if names is None else tuple(dict.fromkeys(names))
+        self._max_queued = dict(max_queued or {})
+        self.outbox: OutboxTarget | None = None
+        """Where ``queue.outbox(session)`` puts its jobs: given by the app that has one."""
         self._queues: dict[str, Queue] = {}
-        self._watchers: dict[int, tuple[asyncio.AbstractEventLoop, Watcher]] = {}
+        self._lookouts: dict[int, tuple[asyncio.AbstractEventLoop, Watcher, Follower]] = {}
 
     def queue(self, name: str = DEFAULT_QUEUE) -> Queue:
         """The queue of that name.
@@ -92,17 +91,29 @@ class QueueSet:
         keep_dead_ms = int(self.config.keep_dead_s * 1000)
         return Store(self.connections, self.config.namespace, name, keep_dead_ms=keep_dead_ms)
 
+    def max_queued(self, name: str) -> int:
+        """How many jobs may wait for a worker in the queue of that name; 0 for any number."""
+        return self._max_queued.get(name, self.config.max_queued)
+
     def watcher(self) -> Watcher:
-        """The running loop's reply channel."""
+        """What waits for the ends of jobs, in the running loop."""
+        return self._lookout()[1]
+
+    def follower(self) -> Follower:
+        """What follows each change of jobs, in the running loop; it listens where the watcher does."""
+        return self._lookout()[2]
+
+    def _lookout(self) -> tuple[asyncio.AbstractEventLoop, Watcher, Follower]:
         loop = asyncio.get_running_loop()
-        known = self._watchers.get(id(loop))
+        known = self._lookouts.get(id(loop))
         if known is None or known[0] is not loop:
-            self._watchers = {key: pair for key, pair in self._watchers.items() if not pair[0].is_closed()}
-            known = self._watchers[id(loop)] = (loop, Watcher(self.connections, self.config.namespace))
-        return known[1]
+            self._lookouts = {key: known for key, known in self._lookouts.items() if not known[0].is_closed()}
+            replies = ReplyChannel(self.connections, self.config.namespace)
+            known = self._lookouts[id(loop)] = (loop, Watcher(replies), Follower(replies))
+        return known
 
 
-class Queue:
+class Queue(Ties):
     """A named line of jobs: ``job = await queue.enqueue(send_welcome, user.id)``."""
 
     __arq_web_inject__: ClassVar[str] = "queue"
@@ -111,7 +122,8 @@ class Queue:
         """Made by the plugin or by ``Queue.connect``."""
         self.name, self.queues = name, queues
         self._store = queues.store(name)
-        self._warned_at = float("-inf")
+        self._max_queued = queues.max_queued(name)
+        self._warned_at: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<Queue {self.name}>"
@@ -150,11 +162,12 @@ class Queue:
         Raises:
             InvalidArguments, NotSerializable, PayloadTooLarge: the arguments do not fit, or do not travel.
             JobIdConflict: the id belongs to a job of another task.
+            QueueFull: as many jobs wait there as may (``max_queued``).
             UnknownTask: the task is not registered in this app.
             StoreUnavailable, StoreFull: Redis did not take it; enqueueing again is safe with an id.
         """
         call = Call(task.task, task.call_options, args, kwargs)
-        queue = self._queue_of(call)
+        queue = self.queue_of(call)
         new = queue.new_job(call)
         reply = await queue.send([new])
         return _handle(queue, new, call.task, reply.jobs[0])
@@ -165,11 +178,11 @@ class Queue:
         Everything is checked and encoded before anything is sent; every error of ``enqueue`` may be raised.
 
         Raises:
-            JobIdConflict: an id belongs to a job of another task; nothing of its round trip was written.
+            JobIdConflict, QueueFull: nothing of its round trip was written.
         """
         by_queue: dict[Queue, list[tuple[int, Call[R_co], NewJob]]] = {}
         for index, (call, new_id) in enumerate(zip(calls, new_ids(len(calls)), strict=True)):
-            queue = self._queue_of(call)
+            queue = self.queue_of(call)
             by_queue.setdefault(queue, []).append((index, call, queue.new_job(call, new_id)))
         handles: dict[int, Job[R_co]] = {}
         for queue, entries in by_queue.items():
@@ -191,7 +204,8 @@ class Queue:
         """The verbs underneath (for tools; not part of the stable API)."""
         return self._store
 
-    def _queue_of(self, call: Call[Any]) -> Queue:
+    def queue_of(self, call: Call[Any]) -> Queue:
+        """Where a call goes: as its options say, or its task, or else here."""
         return self.sibling(call.options.queue or call.task.policy.queue or self.name)
 
     def new_job(self, call: Call[Any], new_id: str | None = None) -> NewJob:
@@ -219,12 +233,28 @@ class Queue:
             keep_s=-(-keep_ms // 1000),
             unique=options.unique or "-",
             replace=Replace.FINISHED if options.on_finished == "replace" else Replace.NOTHING,
+            owner=options.owner,
             extra=_extra(options.timeout_ms, options.max_tries, keep_ms),
         )
 
-    async def send(self, jobs: Sequence[NewJob]) -> EnqueueReply:
-        """Create jobs that were checked already (by ``new_job``), in one script: at most a thousand."""
-        reply = await self._store.enqueue(jobs)
+    async def send(
+        self, jobs: Sequence[NewJob], *, once: Idempotency | None = None, max_queued: int | None = None
+    ) -> EnqueueReply:
+        """Create jobs that were checked already (by ``new_job``), in one script: at most a thousand.
+
+        With ``once`` it is one job, for a request that may come again. ``max_queued``: instead of the queue's own; 0
+        where it is too late to refuse.
+
+        Raises:
+            JobIdConflict, QueueFull: nothing was written.
+            IdempotencyKeyReused, IdempotentJobGone: see ``Store.enqueue``.
+        """
+        try:
+            limit = self._max_queued if max_queued is None else max_queued
+            reply = await self._store.enqueue(jobs, max_queued=limit, once=once)
+        except QueueFull as full:
+            self._warn(events.QUEUE_FULL, waiting=full.waiting, max_queued=full.max_queued)
+            raise
         if not reply.attended:
             self.warn_unattended()
         if logging.getLogger("arq_web.queue").isEnabledFor(logging.DEBUG):
@@ -232,123 +262,21 @@ class Queue:
                 emit(events.JOB_ENQUEUED, job=answer.id, task=new.task, queue=self.name, created=answer.created)
         return reply
 
+    def _anchor(self) -> tuple[Queue, asyncio.AbstractEventLoop | None]:
+        try:
+            return self, asyncio.get_running_loop()
+        except RuntimeError:
+            return self, None
+
     def warn_unattended(self) -> None:
         """Log that nobody listens here; once a minute at most."""
+        self._warn(events.QUEUE_UNATTENDED)
+
+    def _warn(self, event: Event, **fields: object) -> None:
         now = time.monotonic()
-        if now - self._warned_at >= UNATTENDED_EVERY_S:
-            self._warned_at = now
-            emit(events.QUEUE_UNATTENDED, queue=self.name)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Job(Generic[R_co]):
-    """A handle: the job's id and queue, and what one can ask of it."""
-
-    queue: Queue = field(repr=False)
-    id: str
-    task: Task[..., R_co] | None = field(repr=False)
-    """None when only the record can say it: then the result is read by the app's task of that name."""
-    created: bool = True
-    """False when the job existed already."""
-    _asked: Task[..., R_co] | None = field(repr=False, default=None)
-    """What was enqueued, when a job of another id answered: its unique key may be held by another task."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Job) and (self.id, self.queue.name) == (other.id, other.queue.name)
-
-    def __hash__(self) -> int:
-        return hash((self.id, self.queue.name))
-
-    async def info(self, *, with_payload: bool = False) -> JobInfo:
-        """One look at everything that is known of it.
-
-        Raises:
-            JobNotFound: it is gone, or never was.
-        """
-        info = await self.queue.store.read(self.id, with_payload=with_payload)
-        if info is None:
-            raise JobNotFound(self.id)
-        return info
-
-    async def status(self) -> JobState:
-        """Where it is now.
-
-        Raises:
-            JobNotFound: it is gone, or never was.
-        """
-        return (await self.info()).state
-
-    async def result(self, timeout: timedelta | float | None = None) -> R_co:
-        """Wait for its end by push, and return what the task returned.
-
-        Args:
-            timeout: seconds or timedelta; None waits for ever. The job goes on either way.
-
-        Raises:
-            JobFailed, JobCancelled, JobExpired: how else it ended.
-            ResultNotKept: it succeeded with ``keep_result=0``.
-            JobNotFound: it is gone, or never was.
-            TimeoutError: it has not ended in time.
-            UndecodableResult: the stored result does not fit the task's return annotation.
-        """
-        limit_s = None if timeout is None else seconds(timeout)
-        async with asyncio.timeout(limit_s):
-            info = await self.queue.queues.watcher().wait(self.queue.store, self.id)
-        return self.outcome(info)
-
-    def outcome(self, info: JobInfo | None) -> R_co:
-        """The result that ``info`` (of a finished job) holds, or the error that says how else it ended."""
-        if info is None:
-            raise JobNotFound(self.id)
-        if info.state is JobState.CANCELLED:
-            raise JobCancelled(self.id)
-        if info.state is JobState.EXPIRED:
-            raise JobExpired(self.id)
-        if info.state is JobState.DEAD:
-            error = info.error
-            if error is None:
-                raise JobFailed(self.id, "Unknown", "no error was stored")
-            raise JobFailed(self.id, error.type, error.message, error.traceback, error.reason)
-        if info.result is None:
-            raise ResultNotKept(self.id)
-        return cast("R_co", self._task_of(info).codec.decode_result(info.result))
-
-    async def cancel(self) -> Literal["cancelled", "requested", "finished"]:
-        """End it if it waits; ask for its end if it runs (its worker hears of it within a second or so).
-
-        Raises:
-            JobNotFound: it is gone, or never was.
-        """
-        word = await self.queue.store.cancel(self.id)
-        if word == "absent":
-            raise JobNotFound(self.id)
-        return cast("Literal['cancelled', 'requested', 'finished']", word)
-
-    async def redrive(self) -> Literal["redriven", "live", "succeeded", "held"]:
-        """Put a dead, cancelled or expired job back into its queue, with fresh counters.
-
-        Returns:
-            ``live`` when it has not ended, ``succeeded`` when there is nothing to do again, ``held`` when its unique
-            key belongs to another live job.
-
-        Raises:
-            JobNotFound: it is gone, or never was.
-        """
-        word = await self.queue.store.redrive(self.id, "R" + secrets.token_urlsafe(8))
-        if word == "absent":
-            raise JobNotFound(self.id)
-        return cast("Literal['redriven', 'live', 'succeeded', 'held']", word)
-
-    def _task_of(self, info: JobInfo) -> Task[..., Any]:
-        if self.task is not None:
-            return self.task
-        if self._asked is not None and info.task in (self._asked.name, *self._asked.aliases):
-            return self._asked
-        registry = self.queue.queues.registry
-        found = registry.find(info.task) if registry is not None else None
-        if found is None:
-            raise UnknownTask(info.task, [task.name for task in registry or ()])
-        return found
+        if now - self._warned_at.get(event.name, float("-inf")) >= WARN_EVERY_S:
+            self._warned_at[event.name] = now
+            emit(event, queue=self.name, **fields)
 
 
 def _handle(queue: Queue, new: NewJob, task: Task[..., R_co], answer: Enqueued) -> Job[R_co]:

@@ -15,6 +15,7 @@ from arq_web.config import Config
 from arq_web.job import JobInfo, JobState
 from arq_web.queue import DEFAULT_QUEUE, Job, Queue
 from arq_web.task import Call, Enqueueable
+from arq_web.tied.ties import Ties
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,7 +30,7 @@ LOOP_ENDED = (
 )
 
 
-class SyncQueue:
+class SyncQueue(Ties):
     """The same queue, called from a thread: the work is done on the app's own loop and connection."""
 
     __arq_web_inject__: ClassVar[str] = "sync_queue"
@@ -71,6 +72,9 @@ class SyncQueue:
     def job(self, job_id: str, task: Enqueueable[..., R_co] | None = None) -> SyncJob[R_co]:
         """As ``Queue.job``."""
         return SyncJob(self._queue.job(job_id, task), self)
+
+    def _anchor(self) -> tuple[Queue, asyncio.AbstractEventLoop | None]:
+        return self._queue, self._loop
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the app's loop and wait for it.

@@ -142,6 +142,7 @@ class Task(Enqueueable[P, R]):
         timeout: Seconds | None = None,
         max_tries: int | None = None,
         keep_result: Seconds | None = None,
+        owner: str | None = None,
     ) -> BoundTask[P, R]:
         """This task with options for a call; they never mix with the function's own arguments.
 
@@ -157,6 +158,8 @@ class Task(Enqueueable[P, R]):
             timeout: of one attempt, seconds or timedelta.
             max_tries: attempts that may end in a failure, the first included.
             keep_result: how long the finished job stays; 0 keeps no result.
+            owner: on whose behalf, by a name that stays the same: over HTTP the job is theirs alone
+                (``ArqWeb(owner=...)``).
 
         Raises:
             InvalidOption, InvalidJobId: an option is outside its range.
@@ -173,6 +176,7 @@ class Task(Enqueueable[P, R]):
             timeout=timeout,
             max_tries=max_tries,
             keep_result=keep_result,
+            owner=owner,
         )
         return BoundTask(cast("Task[..., R]", self), options)
 

@@ -11,7 +11,9 @@ import pytest
 import redis as redis_sync
 import redis.asyncio as redis_async
 
+from tests.support.databases import postgres_or_skip
 from tests.support.leaks import delete_keys, leaked_keys
+from tests.support.postgres import PostgresServer
 from tests.support.redis_server import NoRedisServer, RedisServer, running_redis
 
 # A shell's background job ignores SIGINT, and so would every process that the tests start: Ctrl-C would not be tested.
@@ -38,6 +40,13 @@ def redis_server() -> Iterator[RedisServer]:
 def redis_url(redis_server: RedisServer) -> str:
     """Where the session's server listens."""
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this session; skips the tests that ask for it where there is none."""
+    with postgres_or_skip() as server:
+        yield server
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from arq_web.arq._translate import queue_word
 from arq_web.events import least_level
 from arq_web.registry import Registry
 from arq_web.worker.claimer import Burst
+from arq_web.worker.options import WorkerOptions
 from arq_web.worker.worker import Worker as Engine
-from arq_web.worker.worker import WorkerOptions
 
 if TYPE_CHECKING:
     from arq_web.arq.worker import Worker

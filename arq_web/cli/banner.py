@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from arq_web import __version__
 from arq_web.job import to_datetime
 from arq_web.loading import LoadedApp
-from arq_web.worker.worker import WorkerOptions
+from arq_web.worker.options import WorkerOptions
 
 
 def banner(loaded: LoadedApp, options: WorkerOptions) -> Iterator[str]:

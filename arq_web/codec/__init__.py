@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from arq_web.codec.canonical import canonical
 from arq_web.codec.slots import MARK, Failure, Record, Slot, make_slot, words, write
 from arq_web.codec.tagged import from_tagged
 from arq_web.codec.typed import ENCODER, decode_json, encode_json, refused_types
@@ -35,7 +36,7 @@ from arq_web.errors import (
     UnstorableResult,
 )
 
-__all__ = ["CallCodec", "decode_json", "encode_json", "refused_types", "result_json"]
+__all__ = ["CallCodec", "canonical", "decode_json", "encode_json", "refused_types", "result_json"]
 
 _RESULT = "r"
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)

@@ -96,7 +96,7 @@ def _parts_of(value: Any, lenient: bool) -> list[tuple[str, object]] | None:
         return [(f"[{index}]", item) for index, item in enumerate(value)]
     if isinstance(value, Mapping):
         return [(f"[{key!r}]", pair) for key, item in value.items() for pair in (key, item)]
-    names = _field_names(type(value))
+    names = field_names(type(value))
     if names is not None:
         parts = [(f".{name}", getattr(value, name, _ABSENT)) for name in names]
         return parts + (_model_parts(value, lenient) if hasattr(value, "__pydantic_fields_set__") else [])
@@ -105,7 +105,8 @@ def _parts_of(value: Any, lenient: bool) -> list[tuple[str, object]] | None:
     return None
 
 
-def _field_names(kind: Any) -> Iterable[str] | None:
+def field_names(kind: Any) -> Iterable[str] | None:
+    """The names of a record's fields, whoever made its class; None for a class that is no record."""
     if hasattr(kind, "__pydantic_fields__"):
         return list(kind.__pydantic_fields__)
     if hasattr(kind, "__struct_fields__"):

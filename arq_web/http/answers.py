@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from urllib.parse import quote
+from typing import Final
 
 import msgspec
 
 from arq_web.codec import result_json
-from arq_web.job import JobInfo, JobState, to_datetime
-from arq_web.queue import DEFAULT_QUEUE
+from arq_web.http.paths import JobPaths, Links
+from arq_web.job import JobInfo, JobState, ProgressInfo, to_datetime
 
 INLINE_RESULT_BYTES = 16_384
-PROBLEM_BASE = "https://arq-web.dev/problems/"
 _encoder = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer."""
+    """One HTTP answer. Names of headers are in lower case; ``media_type`` is None where there is no body."""
 
     status: int
     headers: dict[str, str]
-    body: bytes
-    media_type: str = "application/json"
+    body: bytes = b""
+    media_type: str | None = "application/json"
+    cookies: tuple[str, ...] = ()
+    """Values of ``Set-Cookie``: of a replayed handler's own; we set none."""
 
+    def with_headers(self, more: Mapping[str, str]) -> Answer:
+        """The same with more headers."""
+        return replace(self, headers={**self.headers, **more})
 
-class Links(msgspec.Struct):
-    """Where to go from here."""
-
-    self: str
+    def without_body(self) -> Answer:
+        """To a HEAD request: all that the GET would say of its body, and no body."""
+        return replace(self, headers={**self.headers, "content-length": str(len(self.body))}, body=b"")
 
 
 class Accepted(msgspec.Struct, rename={"is_new": "created"}):
@@ -42,23 +49,36 @@ class Accepted(msgspec.Struct, rename={"is_new": "created"}):
     queue: str
     task: str
     is_new: bool
-    """False when the request met a job that existed already (its id or unique key)."""
+    """False when the request met a job that existed already."""
     links: Links
 
 
-class ErrorBody(msgspec.Struct):
+class JobList(msgspec.Struct, omit_defaults=True):
+    """The body of ``GET /jobs``."""
+
+    jobs: list[JobBody]
+    next: str = ""
+    """Where to go on; empty at the end."""
+
+
+class ErrorBody(msgspec.Struct, omit_defaults=True):
     """Why a job failed (or was retried)."""
 
     type: str
-    message: str
     reason: str
+    message: str = ""
+    """What was raised says; shown while developing only, as in the answer of a route that raises."""
 
 
-class ProgressBody(msgspec.Struct):
+class ProgressBody(msgspec.Struct, omit_defaults=True):
     """How far a running job says it is."""
 
     fraction: float
     message: str
+    current: float | None = None
+    total: float | None = None
+    eta_s: float | None = None
+    """Seconds that it will still take, as it looked at this report; only with a total."""
 
 
 class JobBody(msgspec.Struct, omit_defaults=True):
@@ -77,6 +97,9 @@ class JobBody(msgspec.Struct, omit_defaults=True):
     started_at: datetime | None = None
     due_at: datetime | None = None
     finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    """The latest start of an attempt."""
+    cancel_requested: bool = False
     progress: ProgressBody | None = None
     error: ErrorBody | None = None
     worker: str | None = None
@@ -85,31 +108,45 @@ class JobBody(msgspec.Struct, omit_defaults=True):
     """What the handler returned, when it is small enough to be shown here."""
 
 
-class Problem(msgspec.Struct):
-    """RFC 9457 problem details."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-
-
-def job_path(job_id: str, queue: str, base_path: str = "/jobs") -> str:
-    """``/jobs/{id}``, or ``/jobs/{id}?queue=NAME`` for another queue than the default one."""
-    path = f"{base_path}/{quote(job_id, safe='')}"
-    return path if queue == DEFAULT_QUEUE else f"{path}?queue={quote(queue, safe='')}"
+def accepted(
+    job_id: str, queue: str, task: str, paths: JobPaths, *, created: bool = True, state: JobState = JobState.QUEUED
+) -> Answer:
+    """202: the request became a job (or met an existing one, which may be further than queued)."""
+    body = Accepted(job_id, state, state.is_terminal, queue, task, created, paths.links(job_id, queue))
+    headers = {**paths.headers(job_id, queue), "cache-control": "no-store"}
+    if not state.is_terminal:
+        headers["retry-after"] = str(FIRST_LOOKS_S[0])
+    return Answer(202, headers, _encoder.encode(body))
 
 
-def accepted(job_id: str, queue: str, task: str, *, created: bool, base_path: str = "/jobs") -> Answer:
-    """202: the request became a job (or met an existing one)."""
-    path = job_path(job_id, queue, base_path)
-    body = Accepted(job_id, JobState.QUEUED, False, queue, task, created, Links(path))
-    return Answer(202, {"location": path, "retry-after": "1", "cache-control": "no-store"}, _encoder.encode(body))
+def status(info: JobInfo, paths: JobPaths, *, code: int = 200, detailed: bool = False) -> Answer:
+    """One look at a job. ``detailed`` shows its worker and the words of its error (for development)."""
+    headers = {"cache-control": "no-store", "etag": etag_of(info), **retry_after(info)}
+    return Answer(code, headers, _encoder.encode(body_of(info, paths, detailed=detailed)))
 
 
-def status(info: JobInfo, *, base_path: str = "/jobs", detailed: bool = False) -> Answer:
-    """200: one look at a job. ``detailed`` shows its worker (for development)."""
-    body = JobBody(
+def pending(info: JobInfo, paths: JobPaths, *, detailed: bool = False) -> Answer:
+    """202: there is no result yet; how the job stands instead."""
+    shown = status(info, paths, code=202, detailed=detailed)
+    headers = {name: value for name, value in shown.headers.items() if name != "etag"}  # that of another resource
+    return replace(shown, headers={**paths.headers(info.id, info.queue), **headers})
+
+
+def listing(infos: Iterable[JobInfo], paths: JobPaths, following: str, *, detailed: bool = False) -> Answer:
+    """200: some jobs; ``following`` is the URL of more of them, or empty."""
+    body = JobList([body_of(info, paths, detailed=detailed) for info in infos], following)
+    link = {"link": f'<{following}>; rel="next"'} if following else {}
+    return Answer(200, {"cache-control": "no-store", **link}, _encoder.encode(body))
+
+
+def dismissed() -> Answer:
+    """204: the job is gone."""
+    return Answer(204, {"cache-control": "no-store"}, media_type=None)
+
+
+def body_of(info: JobInfo, paths: JobPaths, *, detailed: bool = False) -> JobBody:
+    """What is shown of a job."""
+    return JobBody(
         id=info.id,
         state=info.state,
         done=info.is_finished,
@@ -119,40 +156,74 @@ def status(info: JobInfo, *, base_path: str = "/jobs", detailed: bool = False) -
         failures=info.failures,
         crashes=info.crashes,
         enqueued_at=info.enqueued_at,
-        links=Links(job_path(info.id, info.queue, base_path)),
+        links=paths.links(info.id, info.queue),
         started_at=_at(info.started_at_ms),
         due_at=_at(None if info.is_finished else info.due_at_ms),
         finished_at=_at(info.finished_at_ms),
-        progress=ProgressBody(info.progress.fraction, info.progress.message) if info.progress else None,
-        error=ErrorBody(info.error.type, info.error.message, info.error.reason) if info.error else None,
+        expires_at=_at(None if info.is_finished else info.expires_at_ms),
+        cancel_requested=info.cancel_requested and not info.is_finished,
+        progress=_progress(info.progress) if info.progress else None,
+        error=_error(info, detailed=detailed),
         worker=info.worker if detailed else None,
         result=_inline_result(info),
     )
-    headers = {"cache-control": "no-store"} | ({} if info.is_finished else {"retry-after": "1"})
-    return Answer(200, headers, _encoder.encode(body))
 
 
-def not_found(job_id: str) -> Answer:
-    """404: there is no such job (any more), or the queue is not one of this app."""
-    return _problem("job-not-found", "No such job", 404, f"There is no job {job_id!r} here (any more).")
+def progress(info: ProgressInfo) -> bytes:
+    """The data of a ``progress`` event."""
+    return _encoder.encode(_progress(info))
 
 
-def unavailable() -> Answer:
-    """503: Redis does not answer. Says nothing about where it is."""
-    answer = _problem("backend-unavailable", "Job store unavailable", 503, "The job store does not answer; try again.")
-    answer.headers["retry-after"] = "1"
-    return answer
+def not_modified(info: JobInfo) -> Answer:
+    """304: the client has seen this already."""
+    headers = {"cache-control": "no-store", "etag": etag_of(info), **retry_after(info)}
+    return Answer(304, headers, media_type=None)
 
 
-def payload_too_large(size_bytes: int, limit_bytes: int) -> Answer:
-    """413: the arguments are over the limit; nothing was enqueued."""
-    detail = f"The job's arguments take {size_bytes:,} bytes; the limit is {limit_bytes:,}."
-    return _problem("payload-too-large", "Payload too large", 413, detail)
+def etag_of(info: JobInfo) -> str:
+    """A strong entity tag, with its quotes: another one whenever anything that is shown of the job is another.
+
+    Made from the record alone, so that whoever waits for a change can tell one without writing the answer.
+    """
+    shown = (
+        *(info.id, info.queue, info.state.value, info.attempt, info.failures, info.crashes, info.since_ms),
+        *(info.started_at_ms, info.due_at_ms, info.cancel_requested, info.worker, info.has_result),
+        info.progress,
+        info.error and (info.error.reason, info.error.type, info.error.message),
+    )
+    return f'"{hashlib.blake2b(repr(shown).encode(), digest_size=12).hexdigest()}"'
 
 
-def _problem(slug: str, title: str, code: int, detail: str) -> Answer:
-    body = Problem(PROBLEM_BASE + slug, title, code, detail)
-    return Answer(code, {"cache-control": "no-store"}, _encoder.encode(body), "application/problem+json")
+FIRST_LOOKS_S: Final = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)
+LONGEST_LOOK_S: Final = 60
+
+
+def retry_after(info: JobInfo, now_s: float | None = None) -> dict[str, str]:
+    """``Retry-After``, growing with the job's age: 1, 1, 2, 3, 5, ... up to 60 s, and none once it has ended.
+
+    Spread by up to a fifth, by the job's id: clients that came together do not come back together.
+    """
+    if info.is_finished:
+        return {}
+    age_s = (time.time() if now_s is None else now_s) - info.enqueued_at_ms / 1000
+    looked_at_s, pause_s = 0, LONGEST_LOOK_S
+    for each_s in FIRST_LOOKS_S:
+        looked_at_s += each_s
+        if age_s < looked_at_s:
+            pause_s = each_s
+            break
+    spread = 1 + zlib.crc32(f"{info.id} {pause_s}".encode()) % 21 / 100
+    return {"retry-after": str(min(round(pause_s * spread), LONGEST_LOOK_S))}
+
+
+def _progress(info: ProgressInfo) -> ProgressBody:
+    return ProgressBody(info.fraction, info.message, info.current, info.total, info.eta_s)
+
+
+def _error(info: JobInfo, *, detailed: bool) -> ErrorBody | None:
+    if info.error is None:
+        return None
+    return ErrorBody(info.error.type, info.error.reason, info.error.message if detailed else "")
 
 
 def _inline_result(info: JobInfo) -> msgspec.Raw | msgspec.UnsetType:

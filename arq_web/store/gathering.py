@@ -19,6 +19,8 @@ from arq_web.store.replies import NoScript
 _MOST_BYTES: Final = 1_048_576
 """Of payloads that wait for the end of a tick; then they leave at once, and the next callers see a congested line."""
 _CREATED_OR_EXISTS: Final = (0, 1)
+NO_KEY: Final = "-"
+"""Where no request is told from others by an idempotency key."""
 
 
 class _Alone:
@@ -39,10 +41,10 @@ class Gatherer:
 
     def __init__(self, connection_of: Callable[[], Connection], base: bytes) -> None:
         self._connection_of, self._base = connection_of, base
-        self._groups: dict[Connection, _Group] = {}
+        self._groups: dict[tuple[Connection, int], _Group] = {}
 
-    async def enqueue(self, job: NewJob) -> Reply:
-        """Send one job with the others of this tick; what ``enqueue.lua`` answers for it.
+    async def enqueue(self, job: NewJob, max_queued: int = 0) -> Reply:
+        """Send one job with the others of this tick (and of the same limit); what ``enqueue.lua`` answers for it.
 
         A caller that is cancelled before the tick ends sends nothing; later its job may be created all the same.
 
@@ -51,46 +53,51 @@ class Gatherer:
         """
         connection = self._connection_of()
         if connection.is_congested:  # then it waits its turn: gathered, it would pile up behind the line
-            return await self._run_alone(connection, job)
+            return await self._run_alone(connection, job, max_queued)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply | _Alone] = loop.create_future()
-        group = self._groups.get(connection) or self._begin_group(connection, loop)
+        group = self._groups.get((connection, max_queued)) or self._begin_group(connection, loop, max_queued)
         group.waiting.append((job, future))
         group.size_bytes += len(job.payload)
         if group.size_bytes >= _MOST_BYTES or len(group.waiting) == MOST_JOBS:
             self._send(connection, group)
         answer = await future
-        return await self._run_alone(connection, job) if isinstance(answer, _Alone) else answer
+        return await self._run_alone(connection, job, max_queued) if isinstance(answer, _Alone) else answer
 
-    def _begin_group(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> _Group:
+    def _begin_group(self, connection: Connection, loop: asyncio.AbstractEventLoop, max_queued: int) -> _Group:
         for other, left in list(self._groups.items()):  # hardly ever one: of another thread, or left behind
             if left.loop.is_closed():  # before its tick ended
                 self._groups.pop(other, None)
-        group = self._groups[connection] = _Group(loop)
+        group = self._groups[connection, max_queued] = _Group(loop, max_queued)
         connection.before_flush(functools.partial(self._send, connection, group))
         return group
 
     def _send(self, connection: Connection, group: _Group) -> None:
-        if self._groups.get(connection) is not group:  # it was full before its tick ended
+        key = connection, group.max_queued
+        if self._groups.get(key) is not group:  # it was full before its tick ended
             return
-        del self._groups[connection]
+        del self._groups[key]
         part = [(job, future) for job, future in group.waiting if not future.done()]
         if part:
-            self._submit(connection, part, "EVALSHA", scripts.ENQUEUE.script.sha)
+            self._submit(connection, group.max_queued, part, "EVALSHA", scripts.ENQUEUE.script.sha)
 
-    def _submit(self, connection: Connection, part: Sequence[_Waiting], verb: str, script: str | bytes) -> None:
+    def _submit(
+        self, connection: Connection, max_queued: int, part: Sequence[_Waiting], verb: str, script: str | bytes
+    ) -> None:
         try:
-            arguments = enqueue_arguments([job for job, _ in part])
+            arguments = enqueue_arguments([job for job, _ in part], max_queued)
             sent = connection.submit(verb, script, 1, self._base, *arguments)
         except Exception:  # noqa: BLE001 - it was closed, or one job cannot be put into bytes: each meets its own trouble
             _tell(part, [_ALONE] * len(part))
         else:
-            sent.add_done_callback(functools.partial(self._answer, connection, part))
+            sent.add_done_callback(functools.partial(self._answer, connection, max_queued, part))
 
-    def _answer(self, connection: Connection, part: Sequence[_Waiting], sent: asyncio.Future[Reply]) -> None:
+    def _answer(
+        self, connection: Connection, max_queued: int, part: Sequence[_Waiting], sent: asyncio.Future[Reply]
+    ) -> None:
         error = sent.exception()
         if isinstance(error, NoScript):
-            self._submit(connection, part, "EVAL", scripts.ENQUEUE.script.text)
+            self._submit(connection, max_queued, part, "EVAL", scripts.ENQUEUE.script.text)
         elif isinstance(error, (StoreUnavailable, StoreRefused)) or (error and len(part) == 1):
             _fail(part, error)
         elif error is None and len(part) == 1:
@@ -100,27 +107,28 @@ class Gatherer:
         else:  # nothing was written, and one of them need not be the others' trouble
             _tell(part, [_ALONE] * len(part))
 
-    async def _run_alone(self, connection: Connection, job: NewJob) -> Reply:
-        return await connection.run_script(scripts.ENQUEUE.script, (self._base,), enqueue_arguments([job]))
+    async def _run_alone(self, connection: Connection, job: NewJob, max_queued: int) -> Reply:
+        arguments = enqueue_arguments([job], max_queued)
+        return await connection.run_script(scripts.ENQUEUE.script, (self._base,), arguments)
 
 
 class _Group:
     """Who waits for the end of one tick, on one connection."""
 
-    __slots__ = ("loop", "size_bytes", "waiting")
+    __slots__ = ("loop", "max_queued", "size_bytes", "waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_queued: int) -> None:
+        self.loop, self.max_queued = loop, max_queued
         self.waiting: list[_Waiting] = []
         self.size_bytes = 0
 
 
-def enqueue_arguments(jobs: Sequence[NewJob]) -> list[scripts.Argument]:
+def enqueue_arguments(jobs: Sequence[NewJob], max_queued: int = 0, idempotency: str = NO_KEY) -> list[scripts.Argument]:
     """What ``enqueue.lua`` is called with."""
     rest: list[scripts.Argument] = []
     for job in jobs:
         rest += job.arguments()
-    return scripts.ENQUEUE.arguments(rest)
+    return scripts.ENQUEUE.arguments(rest, max_queued=max_queued, idempotency=idempotency)
 
 
 def _answers_of(reply: Reply, job_count: int) -> list[Reply]:

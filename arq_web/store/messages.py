@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
-from arq_web.store.record import ClaimedJob
+from arq_web.store.record import ClaimedJob, owner_word
 from arq_web.store.scripts import Argument
 
 
@@ -39,6 +39,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     keep_s: int = 3600
     unique: str = "-"
     replace: Replace = Replace.NOTHING
+    owner: str | None = None
     extra: bytes = b""
 
     def arguments(self) -> tuple[Argument, ...]:
@@ -54,9 +55,31 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
             self.unique,
             self.task,
             self.replace.value,
-            b" " + self.extra if self.extra else b"",
+            self._end_of_line() if self.owner or self.extra else b"",
             self.payload,
         )
+
+    def _end_of_line(self) -> bytes:
+        """What few jobs have: it goes into the record as it is."""
+        words = (owner_word(self.owner) if self.owner else b"", self.extra)
+        return b"".join(b" " + word for word in words if word)
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A request that its client may send again: asked twice, it is one job.
+
+    ``key`` says who asked for what under which name, ``fingerprint`` with which values: hashes, without a space.
+    """
+
+    key: str
+    fingerprint: str
+    keep_ms: int
+    """For how long the key is known, from its first use."""
+
+    def word(self) -> str:
+        """As the enqueue script wants it."""
+        return f"{self.key} {self.fingerprint} {self.keep_ms}"
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
@@ -64,6 +87,8 @@ class Enqueued(msgspec.Struct, frozen=True, gc=False):
 
     id: str
     created: bool
+    replayed: bool = False
+    """An earlier request under the same idempotency key has had this answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +211,15 @@ MOST_BYTES: Final = 4_194_304
 """Of payloads in one request: a slow line must bring it, and Redis serves nobody else while its script runs."""
 
 
-def in_parts(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+class _HasPayload(Protocol):
+    @property
+    def payload(self) -> bytes: ...
+
+
+T = TypeVar("T", bound=_HasPayload)
+
+
+def in_parts(jobs: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut before a job that would be too much, by number or bytes; one that is too large by itself goes alone."""
     first, size_bytes = 0, 0
     for index, job in enumerate(jobs):

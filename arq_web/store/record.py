@@ -8,13 +8,14 @@ Two lines and two bodies::
 
 The first line changes with every transition; a job that was never touched has only its state. The second never changes
 (but by a redrive) and names only what is not the default: n nonce, p priority, e expires_ms, c max_crashes (3),
-k keep_s (3600), u unique key, a payload kept aside. So a queued job with a payload of 100 bytes takes 410 to 440 bytes
-of Redis in all (docs/adr/0001-record-layout.md).
+k keep_s (3600), u unique key, a payload kept aside, o owner. So a queued job with a payload of 100 bytes takes 410 to
+440 bytes of Redis in all (docs/adr/0001-record-layout.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import quote_from_bytes, unquote
 
 import msgspec
 
@@ -34,6 +35,20 @@ DEFAULT_MAX_CRASHES = 3
 DEFAULT_KEEP_S = 3600
 
 
+class ProgressNote(msgspec.Struct, array_like=True):
+    """``ProgressInfo`` as a list, which may end early."""
+
+    fraction: float
+    message: str = ""
+    current: int | float | None = None
+    total: int | float | None = None
+    eta_s: float | None = None
+
+    def info(self) -> ProgressInfo:
+        """For everybody."""
+        return ProgressInfo(self.fraction, self.message, self.current, self.total, self.eta_s)
+
+
 class Note(msgspec.Struct, omit_defaults=True):
     """What is noted with a job that has not succeeded: the last error, the progress, since when it is parked."""
 
@@ -42,7 +57,7 @@ class Note(msgspec.Struct, omit_defaults=True):
     message: str = ""
     traceback: str = ""
     since_ms: int = 0
-    progress: tuple[float, str] | None = None
+    progress: ProgressNote | None = None
     data: dict[str, object] | None = None
 
 
@@ -69,6 +84,11 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     extra: dict[str, object]
     cancel_requested: bool = False
     """Its end was asked for before it was claimed: it is not to start."""
+
+
+def owner_word(owner: str) -> bytes:
+    """How an owner stands among the options: any text, without a space or a line's end in it."""
+    return b"o" + quote_from_bytes(owner.encode(), safe=_OWNER_SAFE).encode()
 
 
 class UnreadableRecord(ValueError):
@@ -142,10 +162,12 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             expires_at_ms=int(options.get("e", 0)) or None,
             keep_result_ms=int(options.get("k", DEFAULT_KEEP_S)) * 1000,
             unique=options["u"].decode() if "u" in options else None,
+            owner=unquote(options["o"].decode()) if "o" in options else None,
             cancel_requested=b"c" in flags,
+            is_dismissed=b"d" in flags,
             worker=None if worker == b"-" else worker.decode(errors="replace"),
             error=_error(noted),
-            progress=ProgressInfo(*noted.progress) if noted.progress else None,
+            progress=noted.progress.info() if noted.progress else None,
             has_result=has_result,
             gone_at_ms=(int(due) or None) if state.is_terminal else None,
             result=note if has_result else None,
@@ -172,6 +194,7 @@ _note_decoder = msgspec.json.Decoder(Note)
 _extra_decoder = msgspec.json.Decoder(dict[str, object])
 _encoder = msgspec.json.Encoder()
 _EXTRA = "{"
+_OWNER_SAFE = "@:/|+,=!*"
 _NO_NOTE = Note()
 _NO_OPTIONS: Mapping[str, bytes] = {}
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from arq_web.errors import JobIdConflict, StoreCorrupt
+from arq_web.errors import (
+    ArqWebError,
+    IdempotencyKeyReused,
+    IdempotentJobGone,
+    JobIdConflict,
+    QueueFull,
+    StoreCorrupt,
+)
 from arq_web.job import JobInfo
 from arq_web.store import scripts
 from arq_web.store.connection import Connections, Reply
-from arq_web.store.gathering import Gatherer, enqueue_arguments
+from arq_web.store.gathering import NO_KEY, Gatherer, enqueue_arguments
 from arq_web.store.keys import base_key
 from arq_web.store.messages import (
     ClaimReply,
@@ -17,6 +24,7 @@ from arq_web.store.messages import (
     EnqueueReply,
     FireReply,
     Held,
+    Idempotency,
     NewJob,
     Reclaimed,
     ReclaimReply,
@@ -39,6 +47,7 @@ __all__ = [
     "Enqueued",
     "FireReply",
     "Held",
+    "Idempotency",
     "NewJob",
     "ReclaimReply",
     "Reclaimed",
@@ -70,18 +79,33 @@ class Store:
         self._keep_dead_ms = keep_dead_ms
         self._gatherer = Gatherer(lambda: connections.get(self.base), self.base)
 
-    async def enqueue(self, jobs: Sequence[NewJob]) -> EnqueueReply:
+    async def enqueue(
+        self, jobs: Sequence[NewJob], *, max_queued: int = 0, once: Idempotency | None = None
+    ) -> EnqueueReply:
         """Create all of ``jobs``, or none; more than a thousand (or 4 MiB of payloads) go in such parts.
+
+        Args:
+            jobs: what to create.
+            max_queued: how many may wait for a worker, these included; 0 for any number. Of a request that made
+                its job already, or finds one that exists, nothing is refused.
+            once: the same request may come again, and is to make no other job. For one job only.
 
         Raises:
             JobIdConflict: an id belongs to a job of another task; nothing of its part was written.
+            QueueFull: so many wait already; nothing of its part was written.
+            IdempotencyKeyReused: the key of ``once`` stands for a request with other values.
+            IdempotentJobGone: its job was made, and its record's time has passed.
             StoreFull: Redis has no memory left.
         """
+        if once is not None and len(jobs) != 1:
+            raise ValueError(f"an idempotency key stands for one job, not for {len(jobs)}")
         answers: list[Enqueued] = []
         attended = True
         for part in in_parts(jobs):
-            reply = await self._enqueue_part(part)
-            answers += [Enqueued(_text(reply[i + 1]), _int(reply[i]) == 1) for i in range(1, len(reply), 2)]
+            reply = await self._enqueue_part(part, max_queued, once)
+            for i in range(1, len(reply), 2):
+                outcome = _int(reply[i])
+                answers.append(Enqueued(_text(reply[i + 1]), outcome == _CREATED, outcome == _REPLAYED))
             attended = _int(reply[0]) == 1
         return EnqueueReply(answers, attended)
 
@@ -182,13 +206,18 @@ class Store:
         arguments = scripts.CANCEL.arguments(("by_worker",) if by_worker else (), id=job_id)
         return _text(await self._run(scripts.CANCEL, arguments))
 
+    async def dismiss(self, job_id: str) -> str:
+        """``dismissed``, ``requested`` (it runs yet, and is asked to end) or ``absent``."""
+        return _text(await self._run(scripts.DISMISS, scripts.DISMISS.arguments(id=job_id)))
+
     async def redrive(self, job_id: str, nonce: str) -> str:
         """``redriven``, ``live``, ``succeeded``, ``held`` or ``absent``."""
         return _text(await self._run(scripts.REDRIVE, scripts.REDRIVE.arguments(id=job_id, nonce=nonce)))
 
-    async def watch(self, job_id: str, channel: str) -> tuple[str, JobInfo | None]:
-        """``ended`` and the job, ``watching`` and the job, or ``absent``."""
-        reply = await self._run_list(scripts.WATCH, scripts.WATCH.arguments(id=job_id, channel=channel))
+    async def watch(self, job_id: str, channel: str, *, follow: bool = False) -> tuple[str, JobInfo | None]:
+        """``ended`` and the job, ``watching`` and the job, or ``absent``. ``follow``: each change is to be told too."""
+        arguments = scripts.WATCH.arguments(id=job_id, channel=channel, follow=int(follow))
+        reply = await self._run_list(scripts.WATCH, arguments)
         info = self._info(job_id, _bytes(reply[1])) if len(reply) > 1 else None
         return _text(reply[0]), info
 
@@ -232,6 +261,13 @@ class Store:
         found = await connection.execute("GET", self.base + b"p:" + job_id.encode())
         return replace(info, payload=_bytes(found))
 
+    async def records(self, job_ids: Sequence[str]) -> list[bytes | None]:
+        """The records themselves, by one command; None where there is none (or something else is in its place)."""
+        keys = [self.base + b"j:" + job_id.encode() for job_id in job_ids]
+        reply = await self.connections.get(self.base).execute("MGET", *keys)
+        assert isinstance(reply, list)
+        return [raw if isinstance(raw, bytes) else None for raw in reply]
+
     async def leave(self, worker: str, kind: WorkerKind) -> None:
         """A worker ends: it does not count as listening any more."""
         connection = self.connections.get(self.base)
@@ -257,18 +293,30 @@ class Store:
         assert isinstance(reply, list)
         return _int(reply[0]) * 1000 + _int(reply[1]) // 1000
 
-    async def _enqueue_part(self, jobs: Sequence[NewJob]) -> list[Reply]:
-        if len(jobs) == 1:
-            reply = self._list(scripts.ENQUEUE, await self._gatherer.enqueue(jobs[0]))
+    async def _enqueue_part(self, jobs: Sequence[NewJob], max_queued: int, once: Idempotency | None) -> list[Reply]:
+        if len(jobs) == 1 and once is None:
+            reply = self._list(scripts.ENQUEUE, await self._gatherer.enqueue(jobs[0], max_queued))
         else:
-            reply = await self._run_list(scripts.ENQUEUE, enqueue_arguments(jobs))
-        if _int(reply[1]) == 2:
-            tasks = {job.id: job.task for job in jobs}
-            job_id = _text(reply[3])
-            raise JobIdConflict(job_id, tasks[job_id], _text(reply[2]))
-        if _int(reply[1]) == 3:
-            raise self._corrupt(f"the record of job {_text(reply[3])!r} is not one of ours")
+            arguments = enqueue_arguments(jobs, max_queued, once.word() if once else NO_KEY)
+            reply = await self._run_list(scripts.ENQUEUE, arguments)
+        if _int(reply[1]) not in _ENQUEUED:
+            raise self._refused(reply, jobs, max_queued)
         return reply
+
+    def _refused(self, reply: Sequence[Reply], jobs: Sequence[NewJob], max_queued: int) -> ArqWebError:
+        """Why an enqueue was refused as a whole."""
+        why, job_id = reply[2], _text(reply[3])
+        match _int(reply[1]):
+            case 2:
+                return JobIdConflict(job_id, next(job.task for job in jobs if job.id == job_id), _text(why))
+            case 5:
+                return IdempotencyKeyReused(_text(why))
+            case 6:
+                return IdempotentJobGone(_text(why))
+            case 7:
+                return QueueFull(self.queue, _int(why), max_queued)
+            case _:
+                return self._corrupt(f"the record of job {job_id!r} is not one of ours")
 
     async def _reject(self, worker: str, token: str, unreadable: Sequence[tuple[bytes, bytes]]) -> None:
         """Put what was claimed under ``token`` but is not ours to the rejects: as a job it would come back for ever."""
@@ -282,7 +330,11 @@ class Store:
         try:
             return read_info(job_id, self.queue, raw)
         except UnreadableRecord as error:
-            raise self._corrupt(f"the record of job {job_id!r}: {error}") from error
+            raise self.corrupt_record(job_id, error) from error
+
+    def corrupt_record(self, job_id: str, error: UnreadableRecord) -> StoreCorrupt:
+        """What is raised for a record that cannot be read."""
+        return self._corrupt(f"the record of job {job_id!r}: {error}")
 
     async def _run(self, verb: Verb, arguments: Sequence[Argument]) -> Reply:
         return await self.connections.get(self.base).run_script(verb.script, (self.base,), arguments)
@@ -297,6 +349,10 @@ class Store:
 
     def _corrupt(self, why: str) -> StoreCorrupt:
         return StoreCorrupt(self.connections.target.address, why)
+
+
+_EXISTS, _CREATED, _REPLAYED = 0, 1, 4
+_ENQUEUED = (_EXISTS, _CREATED, _REPLAYED)
 
 
 def _bytes(value: Reply) -> bytes:

@@ -1,18 +1,17 @@
-"""Waiting for jobs to end by push: one reply channel per process and loop, however many wait."""
+"""Waiting for jobs to end by push."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from typing import TYPE_CHECKING
 
 from arq_web.errors import StoreFull, StoreUnavailable
 from arq_web.job import JobInfo
 from arq_web.store.record import UnreadableRecord, read_info
+from arq_web.store.reply_channel import ReplyChannel
 
 if TYPE_CHECKING:
-    from arq_web.store.connection import Connections, Subscriber
     from arq_web.store.store import Store
 
 REWATCH_S = 30.0
@@ -24,12 +23,10 @@ RETRY_S = 1.0
 class Watcher:
     """Tells waiters when their jobs end. Belongs to one running loop."""
 
-    def __init__(self, connections: Connections, namespace: str) -> None:
-        self.channel = f"{namespace}:1:reply:{secrets.token_hex(8)}"
-        self._connections = connections
+    def __init__(self, replies: ReplyChannel) -> None:
+        self._replies = replies
         self._waiting: dict[tuple[bytes, str], set[asyncio.Future[bytes | None]]] = {}
-        self._subscriber: Subscriber | None = None
-        self._subscribed: asyncio.Task[None] | None = None
+        replies.attach(self._received, self._watch_all_again)
 
     async def wait(self, store: Store, job_id: str) -> JobInfo | None:
         """The job once it has ended; None when there is no such job.
@@ -46,8 +43,8 @@ class Watcher:
             try:
                 pause_s = REWATCH_S
                 try:
-                    await self._subscribe()
-                    word, info = await store.watch(job_id, self.channel)
+                    await self._replies.open()
+                    word, info = await store.watch(job_id, self._replies.name)
                     if word != "watching":
                         return info
                 except (StoreUnavailable, StoreFull):
@@ -61,22 +58,10 @@ class Watcher:
                 with contextlib.suppress(UnreadableRecord):
                     return read_info(job_id, store.queue, raw)
 
-    async def _subscribe(self) -> None:
-        subscriber, task = self._connections.subscriber(), self._subscribed
-        has_failed = task is not None and task.done() and (task.cancelled() or task.exception() is not None)
-        if task is None or has_failed or subscriber is not self._subscriber:
-            self._subscriber = subscriber
-            subscriber.on_reconnect = self._watch_all_again
-            task = asyncio.ensure_future(subscriber.subscribe(self.channel.encode(), self._received))
-            # Whoever waited for it may have given up.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._subscribed = task
-        await asyncio.shield(task)
-
-    def _received(self, message: bytes) -> None:
-        base, _, rest = message.partition(b"\n")
-        job_id, _, raw = rest.partition(b"\n")
-        for future in self._waiting.get((base, job_id.decode(errors="replace")), ()):
+    def _received(self, base: bytes, job_id: str, raw: bytes) -> None:
+        if not raw:  # it has changed, and not ended
+            return
+        for future in self._waiting.get((base, job_id), ()):
             if not future.done():
                 future.set_result(raw)
 

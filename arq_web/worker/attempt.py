@@ -14,12 +14,13 @@ from typing import Any, Protocol
 import anyio.to_thread
 from anyio import CapacityLimiter
 
-from arq_web.context import JobContext, Progress
+from arq_web.context import JobContext
 from arq_web.errors import StoreError, UndecodablePayload, UnknownTask, UnstorableResult
-from arq_web.job import ErrorInfo
+from arq_web.job import ErrorInfo, ProgressInfo
+from arq_web.progress import Progress
 from arq_web.queue import Queue
 from arq_web.registry import Registry
-from arq_web.store.record import ClaimedJob, Note, encode_note
+from arq_web.store.record import ClaimedJob, Note, ProgressNote, encode_note
 from arq_web.store.store import Settlement
 from arq_web.sync_queue import SyncQueue
 from arq_web.task import Task
@@ -159,6 +160,8 @@ class AttemptRunner:
             return self._failed(error, task, job)
         finally:
             self._deadlines.end(deadline)
+        if running.progress is not None:
+            running.progress.close()
         return _succeeded(task, value, limits.max_result_bytes)
 
     async def _call(
@@ -233,7 +236,8 @@ class AttemptRunner:
         if kind == "context":
             return ctx
         if kind == "progress":
-            return Progress(functools.partial(_report, running))
+            running.progress = Progress(functools.partial(_report, running))
+            return running.progress
         queue = self._queue_of(running.job.queue)
         return queue if kind == "queue" else SyncQueue(queue, asyncio.get_running_loop())
 
@@ -273,13 +277,14 @@ def _without_exit(call: Callable[[], object], running: Running) -> object:
         running.has_returned = True
 
 
-async def _report(running: Running, fraction: float, message: str) -> None:
+async def _report(running: Running, said: ProgressInfo) -> None:
     """Store progress beside what was noted before (the last error). A superseded attempt's report is dropped.
 
     So is one that Redis does not take: a hint must not cost an attempt.
     """
     job = running.job
-    before, progress = job.note, (fraction, storable(message))
+    before = job.note
+    progress = ProgressNote(said.fraction, storable(said.message), said.current, said.total, said.eta_s)
     note = Note(before.reason, before.type, before.message, before.traceback, before.since_ms, progress)
     with contextlib.suppress(StoreError):
         await running.store.progress(job.id, job.attempt, job.token, encode_note(note))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from arq_web.store.record import ClaimedJob
 
 if TYPE_CHECKING:
+    from arq_web.progress import Progress
     from arq_web.store.store import Settled, Store
     from arq_web.worker.outcome import Outcome
 
@@ -52,6 +53,8 @@ class Running:
     is_reported_stuck: bool = False
     stop: threading.Event | None = None
     """Set for a thread that should return; made only where somebody may look."""
+    progress: Progress | None = None
+    """Made only for a task that asks for it."""
     settle: Callable[[Running, Outcome], None] | None = None
     answer: Settled | None = None
     """What Redis said to its settlement."""

@@ -5,6 +5,7 @@ attempts     one asyncio task per job, running the task          (attempt.py →
 settler      ends attempts in groups, fenced                     (settler.py)
 leases       a thread that renews what is held                   (leases.py)
 maintenance  takes back what silent workers held; schedules      (maintenance.py)
+companions   what else the app has to do in each process        (companion.py)
 neighbours   a sign of life for the other workers of this host   (neighbours.py)
 """
 
@@ -29,14 +30,16 @@ from arq_web.registry import Registry
 from arq_web.retry import Backoff, to_ms
 from arq_web.schedule import Schedule
 from arq_web.store.record import ClaimedJob
-from arq_web.store.store import Settled, Settlement, Store, WorkerKind
+from arq_web.store.store import Settled, Settlement, Store
 from arq_web.worker.attempt import AttemptLimits, AttemptRunner, Resolver, Runner, ended_early
-from arq_web.worker.claimer import Burst, Claimer
+from arq_web.worker.claimer import Claimer
 from arq_web.worker.clock import ServerClock
+from arq_web.worker.companion import Companion
 from arq_web.worker.isolation import Isolation
 from arq_web.worker.leases import LeaseKeeper
 from arq_web.worker.maintenance import Firing, QueueFiring, Reclaimer, Scheduler
 from arq_web.worker.neighbours import Neighbours
+from arq_web.worker.options import WorkerOptions
 from arq_web.worker.outage import Outage
 from arq_web.worker.outcome import (
     Failed,
@@ -58,25 +61,6 @@ LEAVE_LIMIT_S = 0.5
 
 PART = 50
 """Of a claim's attempts begin at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """How this one worker works."""
-
-    queues: tuple[str, ...]
-    """In strict order: a later queue is served when the earlier ones are empty."""
-    concurrency: int
-    drain_s: float
-    kind: WorkerKind = WorkerKind.EXTERNAL
-    burst: Burst | None = None
-    """End when nothing is left to do; None: when told to stop."""
-    most_jobs: int | None = None
-    """End when so many were claimed."""
-    app_target: str | None = None
-    """``module:name`` of the app, from which a child process can load it again."""
-    owns_process: bool = False
-    """True for ``app-worker``: it may end the process when the event loop hangs for ever."""
 
 
 @dataclass(slots=True)
@@ -101,6 +85,7 @@ class Worker:
         resolver: Resolver | None = None,
         runner: Runner | None = None,
         firings: Sequence[Firing] = (),
+        companions: Sequence[Companion] = (),
     ) -> None:
         """Know what to do; begin nothing yet.
 
@@ -112,6 +97,7 @@ class Worker:
             resolver: the framework's part in an attempt.
             runner: runs the attempts in the place of the registry's tasks.
             firings: recurring jobs that are no calls of tasks.
+            companions: what else runs beside the jobs.
 
         Raises:
             InvalidTask: a task that runs in a process of its own cannot be imported there.
@@ -123,6 +109,7 @@ class Worker:
         self._queues, self._registry, self._config = queues, registry, queues.config
         self._table = RunningTable(options.concurrency)
         self._firings = [*(QueueFiring(each, self._queue_of(each)) for each in schedules), *firings]
+        self._companions = companions
         self._stores = [queues.store(name) for name in options.queues]
         self._runner: Runner = runner or AttemptRunner(
             registry,
@@ -145,6 +132,8 @@ class Worker:
         """Work until told to stop (in a burst: until nothing is left), then drain. Returns when every attempt ended."""
         async with self._running_parts() as claimer:
             self._say_started()
+            if self.options.burst is not None:
+                await asyncio.gather(*(each.catch_up() for each in self._companions))
             await self._claim_until_stopped(claimer)  # from here: no new jobs
             await claimer.aclose()  # its outstanding wait would take a wake marker from the others
             await self._drain()  # leases are still renewed; leftovers are released
@@ -198,6 +187,7 @@ class Worker:
             for firing in self._firings:
                 scheduler = Scheduler(firing, self._outage, self._clock)
                 helpers.append(supervised(f"schedule {firing.name}", scheduler.run))
+            helpers += [supervised(each.name, each.run) for each in self._companions]
             yield claimer
         except BaseException:
             await self._interrupt()  # cancelled from outside: attempts must not outlive their leases

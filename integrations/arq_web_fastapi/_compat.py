@@ -15,7 +15,17 @@ from fastapi import FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant, solve_dependencies
 
-__all__ = ["Dependant", "RouteView", "dependant_of", "methods_of", "reads_request", "routes_of", "solve"]
+__all__ = [
+    "Dependant",
+    "RouteView",
+    "dependant_of",
+    "methods_of",
+    "reads_body",
+    "reads_request",
+    "routes_of",
+    "solve",
+    "template_of",
+]
 
 _READS = (
     "path_params",
@@ -56,6 +66,17 @@ def reads_request(dependant: Dependant, *, ignoring: Callable[[object], bool]) -
     if any(getattr(dependant, field, None) for field in _READS):
         return True
     return any(reads_request(each, ignoring=ignoring) for each in dependant.dependencies)
+
+
+def reads_body(dependant: Dependant) -> bool:
+    """Tell whether anything in the tree is taken from the request's body."""
+    return bool(dependant.body_params) or any(map(reads_body, dependant.dependencies))
+
+
+def template_of(request: Request) -> str:
+    """The path of the route that answers, with the names of its parameters."""
+    context = request.scope.get("fastapi", {}).get("effective_route_context")  # of an included router, since 0.137
+    return str(getattr(context or request.scope.get("route"), "path_format", ""))
 
 
 def routes_of(routes: Sequence[Any]) -> Iterator[RouteView]:

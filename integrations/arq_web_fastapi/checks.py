@@ -13,13 +13,14 @@ from arq_web.errors import InvalidRoute
 from arq_web.hub import Hub
 from arq_web_fastapi._compat import Dependant, RouteView, methods_of, routes_of
 from arq_web_fastapi.depends import STATE, QueueProvider
+from arq_web_fastapi.replay import FastAPIReplayer
 from arq_web_fastapi.routes import MADE_A_JOB, JobRoute
 from arq_web_fastapi.sides import ASK_SYNC_QUEUE
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 
 
-def collect_routes(app: FastAPI, hub: Hub) -> None:
+def collect_routes(app: FastAPI, hub: Hub, replayer: FastAPIReplayer) -> None:
     """Register the jobs among the app's routes.
 
     Raises:
@@ -32,6 +33,7 @@ def collect_routes(app: FastAPI, hub: Hub) -> None:
         if isinstance(route.endpoint, JobRoute):
             _check_methods(route)
             jobs.setdefault(route.endpoint, []).append(name_of(route))
+            replayer.bind(route.endpoint, route, route.endpoint.http.result_status)
     for route in routes:
         _check_order(route, jobs)
         _check_threads(route)

@@ -1,82 +1,42 @@
-"""The documentation of job routes: 202 and its problems, and the handler's return type as the schema of the result."""
+"""The app's OpenAPI document: the core describes what we answer, FastAPI all that it has found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from fastapi import FastAPI
 
-from arq_web.http.answers import Accepted, JobBody, Problem
-from arq_web_fastapi._compat import RouteView, methods_of, routes_of
+from arq_web.http.front import Front
+from arq_web.http.openapi import RESULT, document_app, document_submit
+from arq_web_fastapi._compat import methods_of, routes_of
 from arq_web_fastapi.routes import JobRoute
 
-RESULT = "x-result"
-"""In the 202 of an operation: status and content of the job's result."""
-_PREFIX = "ArqWeb"  # so that no schema of the app's is hidden
-_REF = "#/components/schemas/" + _PREFIX
 
-
-def document_jobs(app: FastAPI, status_path: str | None) -> None:
+def document_jobs(app: FastAPI, front: Front) -> None:
     """Wrap ``app.openapi``, as FastAPI documents it for extending the schema."""
     generate: Callable[[], dict[str, Any]] = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        _amend(document, app, status_path)
+        _document_submits(document, app, front)
+        document_app(document, front)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def content_of(name: str, media_type: str = "application/json") -> dict[str, Any]:
-    """The content of an answer of ours."""
-    return {media_type: {"schema": {"$ref": _REF + name}}}
-
-
-def problem(description: str) -> dict[str, Any]:
-    """One problem among the responses of an operation."""
-    return {"description": description, "content": content_of("Problem", "application/problem+json")}
-
-
-def _amend(document: dict[str, Any], app: FastAPI, status_path: str | None) -> None:
+def _document_submits(document: dict[str, Any], app: FastAPI, front: Front) -> None:
     paths: dict[str, Any] = document.get("paths", {})
     for route in routes_of(app.routes):
+        if not isinstance(route.endpoint, JobRoute):
+            continue
         operations = paths.get(getattr(route, "path_format", route.path), {})
-        if isinstance(route.endpoint, JobRoute):
-            for method in methods_of(route):
-                if method.lower() in operations:
-                    _amend_operation(operations[method.lower()], route, status_path)
-    _, schemas = msgspec.json.schema_components([Accepted, JobBody, Problem], ref_template=_REF + "{name}")
-    components = document.setdefault("components", {}).setdefault("schemas", {})
-    components.update({_PREFIX + name: schema for name, schema in schemas.items()})
-
-
-def _amend_operation(operation: dict[str, Any], route: RouteView, status_path: str | None) -> None:
-    responses: dict[str, Any] = operation.get("responses", {})
-    if RESULT in responses.get("202", {}):
-        return  # FastAPI keeps the document that it made once
-    declared = responses.pop(str(getattr(route, "status_code", None) or 200), {})
-    own_words = responses.pop("202", {}).get("description")  # from the route's responses={202: ...}
-    job = route.endpoint
-    assert isinstance(job, JobRoute)
-    accepted = {
-        "description": own_words or "The job is enqueued; its status is at the Location.",
-        "headers": {
-            "Location": {"description": "The job's status", "schema": {"type": "string"}},
-            "Retry-After": {"description": "Seconds until a look is worth while", "schema": {"type": "string"}},
-        },
-        "content": content_of("Accepted"),
-        RESULT: {"status": job.result_status, "content": declared.get("content", {})},
-    }
-    if status_path is not None:
-        pointer = "#/paths/" + status_path.replace("~", "~0").replace("/", "~1") + "/get"
-        parameters = {"job_id": "$response.body#/id", "queue": "$response.body#/queue"}
-        accepted["links"] = {"status": {"operationRef": pointer, "parameters": parameters}}
-    operation["responses"] = {
-        "202": accepted,
-        **responses,
-        "413": problem("The arguments are over the limit"),
-        "503": problem("The job store does not answer; try again"),
-    }
+        for method in methods_of(route):
+            operation = operations.get(method.lower(), {})
+            responses: dict[str, Any] = operation.get("responses", {})
+            if not responses or RESULT in responses.get("202", {}):
+                continue  # not shown, or FastAPI keeps the document that it made once
+            declared = responses.pop(str(getattr(route, "status_code", None) or 200), {})
+            own = responses.pop("202", {})  # from the route's responses={202: ...}
+            document_submit(operation, front, route.endpoint.http, declared.get("content", {}), own)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, params
 
 from arq_web.config import Config, EmbeddedMode
 from arq_web.errors import InvalidConfig
-from arq_web.http import status
-from arq_web.hub import Hub, calling_directory
+from arq_web.http.access import Authorize, OwnerOf
+from arq_web.http.after_response import AfterResponse
+from arq_web.http.front import Front
+from arq_web.http.paths import DEFAULT_ROUTES, RouteName
+from arq_web.http.waiting import MAX_WAITING_COUNT
+from arq_web.hub import Hub, OutboxOfHub, calling_directory
 from arq_web.queue import DEFAULT_QUEUE
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
 from arq_web_fastapi.checks import collect_routes
-from arq_web_fastapi.depends import STATE, hub_of
-from arq_web_fastapi.openapi import content_of, document_jobs, problem
+from arq_web_fastapi.depends import STATE
+from arq_web_fastapi.job_routes import FRONT_STATE, add_job_routes
+from arq_web_fastapi.openapi import document_jobs
+from arq_web_fastapi.replay import FastAPIReplayer
 from arq_web_fastapi.resolver import FastAPIResolver
-from arq_web_fastapi.routes import JOBS_PATH_STATE
 
 DEFAULT_JOBS_PATH = "/jobs"
 
@@ -33,7 +37,7 @@ class ArqWeb:
     The routes may be added before or after it; one for each app, mounted ones included.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, all of them by keyword
         self,
         app: FastAPI,
         *,
@@ -42,8 +46,15 @@ class ArqWeb:
         schedules: Iterable[Schedule] = (),
         queues: Sequence[str] = (DEFAULT_QUEUE,),
         config: Config | None = None,
+        outbox: OutboxOfHub | None = None,
         embedded: EmbeddedMode | None = None,
         jobs_path: str | None = DEFAULT_JOBS_PATH,
+        routes: Collection[RouteName] = DEFAULT_ROUTES,
+        dependencies: Sequence[params.Depends] = (),
+        authorize: Authorize | None = None,
+        owner: OwnerOf | None = None,
+        max_streams: int = MAX_WAITING_COUNT,
+        max_queued: Mapping[str, int] | int | None = None,
     ) -> None:
         """Attach to ``app``; nothing is opened yet.
 
@@ -54,17 +65,23 @@ class ArqWeb:
             schedules: recurring jobs.
             queues: the names of the app's queues, in the order in which a worker serves them.
             config: settings; default from the environment (``ARQ_WEB_...``).
+            outbox: an ``arq_web.outbox.Outbox``, for ``queue.outbox(session)``.
             embedded: a worker in the web process: ``auto`` (while developing), ``always``, ``never``.
-            jobs_path: where ``GET {jobs_path}/{job_id}`` tells a job's status; None for no such route.
+            jobs_path: where the routes of jobs are: ``GET {jobs_path}/{job_id}`` tells a job's status; None for none.
+            routes: which of them: status, result, events, cancel; list and delete only if they are named here.
+            dependencies: of all of them, as for a router: ``[Depends(current_user)]``.
+            authorize: ``(request, job) -> bool``, who may see a job; default: whoever knows its random id.
+            owner: ``(request) -> str``, who submits a job and alone may see it (or None).
+            max_streams: event streams and long polls that this process holds open at the same time.
+            max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit gets
+                503; default the configuration's (any number).
 
         Raises:
-            InvalidConfig: the app has an ArqWeb already, or jobs_path is no path.
+            InvalidConfig: the app has an ArqWeb already, or an option is outside its range.
             InvalidTask, DuplicateTask: what was given cannot be.
         """
         if hasattr(app.state, STATE):
             raise InvalidConfig("app", app, "an app without an ArqWeb: one is enough")
-        if jobs_path is not None and not re.fullmatch(r"(/[^/{}?#]+)+", jobs_path):
-            raise InvalidConfig("jobs_path", jobs_path, "a path such as '/jobs', or None")
         config = config or Config.from_env()
         self.hub = Hub(
             url=url,
@@ -72,40 +89,31 @@ class ArqWeb:
             schedules=schedules,
             queues=queues,
             config=config if embedded is None else replace(config, embedded=embedded),
+            outbox=outbox,
+            max_queued=max_queued,
             app_directory=calling_directory(__name__),
         )
         self.hub.resolver = FastAPIResolver(app, self.hub)
-        self.hub.on_first_use.append(functools.partial(collect_routes, app, self.hub))
+        replayer = FastAPIReplayer()
+        self.hub.on_first_use.append(functools.partial(collect_routes, app, self.hub, replayer))
         setattr(app.state, STATE, self.hub)
-        setattr(app.state, JOBS_PATH_STATE, jobs_path or DEFAULT_JOBS_PATH)
-        self._attach(app, jobs_path)
-
-    def _attach(self, app: FastAPI, jobs_path: str | None) -> None:
+        front = Front.of(
+            self.hub,
+            replayer,
+            jobs_path=jobs_path,
+            routes=routes,
+            authorize=authorize,
+            owner=owner,
+            max_streams=max_streams,
+        )
+        setattr(app.state, FRONT_STATE, front)
         router = APIRouter(lifespan=self._lifespan)
-        status_path = None if jobs_path is None else jobs_path + "/{job_id}"
-        if status_path is not None:
-            router.get(
-                status_path,
-                summary="The status of a job",
-                tags=["jobs"],
-                response_class=Response,
-                responses={
-                    200: {"description": "The job", "content": content_of("JobBody")},
-                    404: problem("There is no such job (any more)"),
-                    503: problem("The job store does not answer; try again"),
-                },
-            )(job_status)
+        add_job_routes(router, front, dependencies)
         app.include_router(router)
-        document_jobs(app, status_path)
+        app.add_middleware(AfterResponse)
+        document_jobs(app, front)
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with self.hub.lifespan():
             yield {}
-
-
-async def job_status(request: Request, job_id: str, queue: str = DEFAULT_QUEUE) -> Response:
-    """Where the job is now; its result, when it is small."""
-    base_path = request.scope.get("root_path", "") + getattr(request.app.state, JOBS_PATH_STATE)
-    answer = await status.job_status(hub_of(request), job_id, queue, base_path)
-    return Response(answer.body, answer.status, answer.headers, answer.media_type)

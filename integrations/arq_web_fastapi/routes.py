@@ -10,21 +10,21 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
-from arq_web.errors import InvalidRoute, PayloadTooLarge, StoreFull, StoreUnavailable
-from arq_web.http import answers
+from arq_web.errors import InvalidRoute
+from arq_web.http.submit import Idempotency, SubmitPolicy, submit
 from arq_web.options import NoRetryOn, TaskPolicy, exception_classes, make_policy
 from arq_web.retry import RetryDelay, Seconds
 from arq_web.task import AsyncTask, SyncTask, Task, default_name
-from arq_web_fastapi.depends import hub_of, queue_of
+from arq_web_fastapi.depends import hub_of
+from arq_web_fastapi.job_routes import asked_by, front_of, response_of
 from arq_web_fastapi.sides import REQUEST_NAME, RESPONSE_NAME, plan_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_PLAIN = SubmitPolicy()
 MADE_A_JOB = "__arq_web_job__"
 """Attribute of a function that was decorated: who routes the bare function has the decorators in the wrong order."""
-JOBS_PATH_STATE = "arq_web_jobs_path"
-"""Attribute of ``app.state``: where the status of a job is found."""
 
 
 class JobRoute(Task[P, R]):
@@ -40,7 +40,7 @@ class JobRoute(Task[P, R]):
         name: str | None = None,
         aliases: Collection[str] = (),
         policy: TaskPolicy | None = None,
-        result_status: int = 200,
+        http: SubmitPolicy = _PLAIN,
     ) -> None:
         """Decide which side resolves what.
 
@@ -49,7 +49,7 @@ class JobRoute(Task[P, R]):
             name: of the task; default ``module:qualname``.
             aliases: names that queued jobs may still carry after a rename.
             policy: retries, timeout, ...
-            result_status: of the result, once it is there.
+            http: of its HTTP side.
 
         Raises:
             InvalidRoute, InvalidTask: the function cannot be a job.
@@ -63,7 +63,8 @@ class JobRoute(Task[P, R]):
         )
         self.fn = _with_defaults(fn, plan.defaults) if plan.defaults else fn
         self.sides: dict[str, str] = dict(plan.sides)
-        self.result_status = result_status
+        self.http = http.comparing(plan.compared, query="request (dependency)" in plan.sides.values())
+        http.check_returns(job, plan.returns)
         self.worker_dependant = plan.worker_dependant()
         self.__signature__ = plan.request_signature()
         # FastAPI looks through this to see whether to await the call: a request always is, also for a def.
@@ -95,8 +96,8 @@ class SyncJobRoute(JobRoute[P, R], SyncTask[P, R]):
 class JobRouteDecorator:
     """``@background_job(...)`` with its options; keeps the function's signature."""
 
-    def __init__(self, name: str | None, aliases: Collection[str], policy: TaskPolicy, result_status: int) -> None:
-        self._name, self._aliases, self._policy, self._result_status = name, aliases, policy, result_status
+    def __init__(self, name: str | None, aliases: Collection[str], policy: TaskPolicy, http: SubmitPolicy) -> None:
+        self._name, self._aliases, self._policy, self._http = name, aliases, policy, http
 
     @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
@@ -105,7 +106,7 @@ class JobRouteDecorator:
     def __call__(self, fn: Callable[..., Any]) -> Any:
         """Make ``fn`` a job."""
         kind = AsyncJobRoute if inspect.iscoroutinefunction(fn) else SyncJobRoute
-        return kind(fn, name=self._name, aliases=self._aliases, policy=self._policy, result_status=self._result_status)
+        return kind(fn, name=self._name, aliases=self._aliases, policy=self._policy, http=self._http)
 
 
 @overload
@@ -127,6 +128,8 @@ def background_job(
     queue: str | None = None,
     run_in: Literal["worker", "process"] = "worker",
     result_status: int = 200,
+    max_wait: Seconds | None = None,
+    idempotency: Idempotency = "optional",
 ) -> JobRouteDecorator: ...
 def background_job(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417 - the overload lists them
     """Let a route's function run in the worker; the caller gets 202 and a status URL. Goes below the route's decorator.
@@ -153,7 +156,9 @@ def background_job(fn: Callable[..., Any] | None = None, /, **options: Any) -> A
         priority: -10 to 10, higher first.
         queue: the queue of its jobs.
         run_in: ``"process"``: in a child process, for code that holds the GIL or may crash.
-        result_status: the HTTP status of the result, in the documentation and when it is fetched.
+        result_status: the HTTP status of the result, where the function returned: 200 to 299, but 202.
+        max_wait: how long ``Prefer: wait=N`` may hold the request for the result, at most 25 s; default: not at all.
+        idempotency: ``"required"`` refuses a request without an ``Idempotency-Key``.
 
     Raises:
         InvalidRoute: a parameter must not cross to the worker; names it and the remedy.
@@ -173,11 +178,14 @@ def _decorator(
     retry: RetryDelay | None = None,
     no_retry_on: NoRetryOn = (),
     result_status: int = 200,
+    max_wait: Seconds | None = None,
+    idempotency: Idempotency = "optional",
     **rest: Any,
 ) -> JobRouteDecorator:
     never_again = (*exception_classes(no_retry_on), HTTPException)
     policy = make_policy(timeout, keep_result, retry, never_again, max_tries=max_tries, **rest)
-    return JobRouteDecorator(name, aliases, policy, result_status)
+    http = SubmitPolicy.of(result_status=result_status, max_wait=max_wait, idempotency=idempotency)
+    return JobRouteDecorator(name, aliases, policy, http)
 
 
 def _face(fn: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
@@ -207,22 +215,11 @@ async def _answer(job: JobRoute[Any, Any], values: dict[str, Any]) -> Response:
     """Enqueue what the request asks for, and say so."""
     request: Request = values.pop(REQUEST_NAME)
     prepared: Response = values.pop(RESPONSE_NAME)
-    answer = await _enqueue(job, request, values)
-    response = Response(answer.body, answer.status, answer.headers, answer.media_type)
-    # What dependencies of the route have set: a cookie, a rate limit.
-    response.raw_headers.extend(prepared.raw_headers)
-    return response
-
-
-async def _enqueue(job: JobRoute[Any, Any], request: Request, values: dict[str, Any]) -> answers.Answer:
     hub = hub_of(request)
     if job not in hub.registry:
         hub.collect()  # its router was included after the first use
-    try:
-        handle = await queue_of(hub, None).enqueue(job, **values)
-    except (StoreUnavailable, StoreFull):
-        return answers.unavailable()
-    except PayloadTooLarge as error:
-        return answers.payload_too_large(error.size_bytes, error.limit_bytes)
-    base_path = request.scope.get("root_path", "") + getattr(request.app.state, JOBS_PATH_STATE)
-    return answers.accepted(handle.id, handle.queue.name, job.name, created=handle.created, base_path=base_path)
+    front = front_of(request)
+    response = response_of(await submit(front, asked_by(request, front), job, values, job.http))
+    # What dependencies of the route have set: a cookie, a rate limit.
+    response.raw_headers.extend(prepared.raw_headers)
+    return response

@@ -26,7 +26,7 @@ from arq_web.codec import refused_types
 from arq_web.context import INJECT
 from arq_web.errors import InvalidRoute, InvalidTask
 from arq_web.task import INJECTED
-from arq_web_fastapi._compat import Dependant, dependant_of, reads_request
+from arq_web_fastapi._compat import Dependant, dependant_of, reads_body, reads_request
 from arq_web_fastapi.depends import QueueProvider, RequestTimeDepends, SyncQueueProvider
 
 Side = Literal["request", "request (dependency)", "worker (dependency)", "worker (context)"]
@@ -53,6 +53,8 @@ class Plan:
     """The worker-side dependencies."""
     defaults: dict[str, Callable[[], object]] = field(default_factory=dict)
     """Defaults written as ``= Query(5)``: Python itself would pass the ``Query``."""
+    compared: set[str] = field(default_factory=set)
+    """Arguments that path, query and body give; not those of headers, cookies and whatever dependencies find out."""
     returns: Any = Parameter.empty
 
     def request_signature(self) -> inspect.Signature:
@@ -119,6 +121,8 @@ def _place(plan: Plan, parameter: Parameter, job: str, *, is_async: bool) -> Non
     elif depends is None:
         _check_crossing(parameter, job, "Pass an id, and look it up in the job.")
         _to_request(plan, parameter, "request", job)
+        if not any(isinstance(mark, params.Header | params.Cookie) for mark in _marks(parameter)):
+            plan.compared.add(name)
     elif _is_for_request(depends, bare):
         _check_crossing(
             parameter,
@@ -126,6 +130,8 @@ def _place(plan: Plan, parameter: Parameter, job: str, *, is_async: bool) -> Non
             "Its dependency runs in the request: let it return plain data (an id), or not read the request.",
         )
         _to_request(plan, parameter, "request (dependency)", job)
+        if reads_body(dependant_of(depends.dependency or bare)):
+            plan.compared.add(name)
     else:
         plan.worker.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
         _to_worker(plan, parameter, DEPENDENCY, "worker (dependency)")

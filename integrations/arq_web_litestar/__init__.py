@@ -1,8 +1,9 @@
 """``arq_web`` for Litestar. Import it as ``arq_web.litestar``."""
 
-from arq_web.context import JobContext, Progress
+from arq_web.context import JobContext
 from arq_web.cron import cron, every
 from arq_web.errors import DoNotRetry, Retry, Snooze
+from arq_web.progress import Progress
 from arq_web.schedule import schedule
 from arq_web.task import INJECTED, task
 from arq_web_litestar.depends import FromQueue, Queue, RequestTime, SyncQueue

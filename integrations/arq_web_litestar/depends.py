@@ -13,6 +13,7 @@ from litestar.di import Dependency, NamedDependency
 from arq_web import queue as core_queue
 from arq_web import sync_queue as core_sync_queue
 from arq_web.errors import InvalidRoute
+from arq_web.http.front import Front
 from arq_web.hub import Hub
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ class FromQueue(Dependency):
 class AppHub(Hub):
     """The hub of one Litestar app, and what its routes need to know of the plugin."""
 
-    jobs_path = "/jobs"
+    front: Front
 
     def __deepcopy__(self, memo: object) -> AppHub:
         """It is in ``app.state``, which Litestar copies deeply for whoever asks for an ``ImmutableState``."""

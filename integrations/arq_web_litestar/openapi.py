@@ -1,83 +1,59 @@
-"""The documentation of job routes: 202 and its problems, and the handler's return type as the schema of the result."""
+"""The app's OpenAPI document: the core describes what we answer, Litestar all that it has found."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+import copy
+from typing import Any
 
-from litestar.datastructures import ResponseHeader
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Link, OpenAPIResponse, Operation, Responses
+from litestar.openapi.spec import OpenAPI
 
-from arq_web.http import answers
-from arq_web_litestar.routes import JobRoute
-
-RESULT = "x-result"
-"""In the 202 of an operation: status and content of the job's result."""
-_RESULT_CODE = 0
-"""No status: under it the result stands among the responses, where Litestar makes its schema and components."""
+from arq_web.http.front import Front
+from arq_web.http.openapi import document_app, document_submit
+from arq_web.http.submit import SubmitPolicy
 
 
-@dataclass
-class AcceptedResponse(OpenAPIResponse):
-    """A 202 that says what will come of it."""
+class JobsDocument:
+    """What the core is to describe in the document of one app."""
 
-    result: dict[str, Any] | None = field(default=None, metadata={"alias": RESULT})
+    def __init__(self, front: Front) -> None:
+        """Nothing is known yet: routes come later."""
+        self._front = front
+        self._submits: dict[tuple[str, str], tuple[SubmitPolicy, str | None]] = {}
 
+    def documented(self, config: OpenAPIConfig) -> OpenAPIConfig:
+        """The app's configuration, whose document is completed when it is made. The given one is left alone."""
+        own = copy.copy(config)
 
-class JobOperation(Operation):
-    """The operation of a job route, made before the handler's own operation class sees it.
+        def to_openapi_schema() -> OpenAPI:
+            openapi = config.to_openapi_schema()
+            generate = openapi.to_schema
+            openapi.to_schema = lambda: self._completed(generate())  # type: ignore[method-assign]
+            return openapi
 
-    No dataclass itself: its fields and ``__post_init__`` are those of the handler's own.
-    """
+        own.to_openapi_schema = to_openapi_schema  # type: ignore[method-assign]
+        return own
 
-    result_status: ClassVar[int]
-    status_path: ClassVar[str | None]
+    def add(self, path: str, handler: HTTPRouteHandler, returns: Any, policy: SubmitPolicy) -> None:
+        """Describe a route that is a job, whatever status its decorator assumed."""
+        for method in handler.http_methods:
+            self._submits[path, str(method).lower()] = (policy, handler.response_description)
+        handler.status_code = 202
+        # Among the responses, where Litestar makes its schema and components; in the end it stands in the 202.
+        # Litestar takes a container of None for no content at all, but the result is a null.
+        annotation = type(None) if returns is None else returns
+        result = ResponseSpec(annotation, generate_examples=False)
+        handler.responses = {**(handler.responses or {}), policy.result_status: result}
 
-    def __init__(self, *, responses: Responses, **rest: Any) -> None:
-        """Move the result to where it belongs."""
-        accepted = cast("OpenAPIResponse", responses["202"])
-        result = cast("OpenAPIResponse", responses.pop(str(_RESULT_CODE)))
-        responses["202"] = AcceptedResponse(
-            accepted.description,
-            accepted.headers,
-            accepted.content,
-            None if self.status_path is None else {"status": _link_to(self.status_path)},
-            {"status": self.result_status, "content": result.content},
-        )
-        super().__init__(responses=responses, **rest)
-
-
-def problem(description: str) -> ResponseSpec:
-    """One problem among the responses of an operation."""
-    return ResponseSpec(answers.Problem, description=description, media_type="application/problem+json")
-
-
-def document_job(handler: HTTPRouteHandler, job: JobRoute[..., Any], status_path: str | None) -> None:
-    """Let the OpenAPI document say what is answered, whatever status the handler's decorator assumed."""
-    if issubclass(handler.operation_class, JobOperation):
-        return  # a handler of several paths comes once for each
-    handler.status_code = 202
-    text = "Where the status of the job is."
-    location = ResponseHeader("Location", documentation_only=True, value="/jobs/...", description=text)
-    handler.response_headers = [location, *(handler.response_headers or ())]
-    handler.responses = {
-        413: problem("The arguments are over the limit"),
-        503: problem("The job store does not answer; try again"),
-        **(handler.responses or {}),
-        _RESULT_CODE: _result_of(job),
-    }
-    about = {"result_status": job.result_status, "status_path": status_path}
-    handler.operation_class = type(JobOperation.__name__, (JobOperation, handler.operation_class), about)
-
-
-def _result_of(job: JobRoute[..., Any]) -> ResponseSpec:
-    # Litestar takes a container of None for no content at all, but the result is a null.
-    returns = type(None) if job.plan.returns is None else job.plan.returns
-    return ResponseSpec(returns, generate_examples=False)
-
-
-def _link_to(status_path: str) -> Link:
-    pointer = "#/paths/" + status_path.replace("~", "~0").replace("/", "~1") + "/get"
-    return Link(operation_ref=pointer, parameters={"job_id": "$response.body#/id", "queue": "$response.body#/queue"})
+    def _completed(self, document: dict[str, Any]) -> dict[str, Any]:
+        for (path, method), (policy, words) in self._submits.items():
+            operation = document.get("paths", {}).get(path, {}).get(method)
+            if operation is not None:  # it may be left out of the document
+                responses = operation["responses"]
+                own = responses.pop("202")
+                returns = responses.pop(str(policy.result_status), own).get("content", {})
+                document_submit(operation, self._front, policy, returns, {**own, "description": words})
+        document_app(document, self._front)
+        return document

@@ -6,39 +6,43 @@ import asyncio
 import inspect
 import keyword
 import os
-import re
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from litestar import Litestar, Request, get
+from litestar import Litestar
 from litestar.config.app import AppConfig
 from litestar.constants import RESERVED_KWARGS
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, QueryParameter
 from litestar.plugins import CLIPlugin, InitPlugin, ReceiveRoutePlugin
-from litestar.response import Response
 from litestar.routes import BaseRoute
+from litestar.types import Guard, Middleware
 from litestar.utils import join_paths
 
 from arq_web import queue as core_queue
 from arq_web import sync_queue as core_sync_queue
 from arq_web.config import Config, EmbeddedMode
 from arq_web.errors import InvalidConfig
-from arq_web.http import status
-from arq_web.hub import calling_directory
+from arq_web.http.access import Authorize, OwnerOf
+from arq_web.http.after_response import AfterResponse
+from arq_web.http.front import Front
+from arq_web.http.paths import DEFAULT_ROUTES, RouteName
+from arq_web.http.waiting import MAX_WAITING_COUNT
+from arq_web.hub import OutboxOfHub, calling_directory
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
-from arq_web_litestar._compat import controller_of, function_of, handlers_of, providers_of
+from arq_web_litestar._compat import controller_of, function_of, handlers_of, providers_of, reads_body
 from arq_web_litestar.checks import check_job, check_queues
 from arq_web_litestar.depends import STATE_KEY, AppHub, FromQueue
-from arq_web_litestar.openapi import document_job, problem
+from arq_web_litestar.job_routes import job_handlers
+from arq_web_litestar.openapi import JobsDocument
+from arq_web_litestar.replay import LitestarReplayer
 from arq_web_litestar.resolver import Bound, LitestarResolver
-from arq_web_litestar.routes import JobRoute, base_path_of, response_of
+from arq_web_litestar.routes import JobRoute
 
 if TYPE_CHECKING:
     from click import Group
@@ -53,7 +57,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
     Give it last among the plugins: what is set up before it outlives the embedded worker and its jobs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, all of them by keyword
         self,
         *,
         url: str | None = None,
@@ -61,8 +65,15 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         schedules: Iterable[Schedule] = (),
         queues: Sequence[str] = (core_queue.DEFAULT_QUEUE,),
         config: Config | None = None,
+        outbox: OutboxOfHub | None = None,
         embedded: EmbeddedMode | None = None,
         jobs_path: str | None = DEFAULT_JOBS_PATH,
+        routes: Collection[RouteName] = DEFAULT_ROUTES,
+        guards: Sequence[Guard] = (),
+        authorize: Authorize | None = None,
+        owner: OwnerOf | None = None,
+        max_streams: int = MAX_WAITING_COUNT,
+        max_queued: Mapping[str, int] | int | None = None,
     ) -> None:
         """Nothing is opened before it is used, or the app starts.
 
@@ -72,14 +83,20 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             schedules: recurring jobs; their tasks are registered too.
             queues: the names of the app's queues; each but the default one is also a dependency of its name.
             config: settings; default from the environment (``ARQ_WEB_...``).
+            outbox: an ``arq_web.outbox.Outbox``, for ``queue.outbox(session)``.
             embedded: a worker in the web process: ``auto``, ``always``, ``never``; default the configuration's.
-            jobs_path: where the status of jobs is answered; None leaves that route out.
+            jobs_path: where the routes of jobs are: ``GET {jobs_path}/{job_id}`` tells a job's status; None for none.
+            routes: which of them: status, result, events, cancel; list and delete only if they are named here.
+            guards: of all of them, as for a router.
+            authorize: ``(request, job) -> bool``, who may see a job; default: whoever knows its random id.
+            owner: ``(request) -> str``, who submits a job and alone may see it (or None).
+            max_streams: event streams and long polls that this process holds open at the same time.
+            max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit gets
+                503; default the configuration's (any number).
 
         Raises:
             InvalidTask, DuplicateTask, InvalidConfig: what was given cannot be.
         """
-        if jobs_path is not None and not re.fullmatch(r"(/[^/{}?#]+)+", jobs_path):
-            raise InvalidConfig("jobs_path", jobs_path, "a path such as '/jobs', or None")
         config = config or Config.from_env()
         self.hub = AppHub(
             url=url,
@@ -87,10 +104,23 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             schedules=schedules,
             queues=queues,
             config=config if embedded is None else replace(config, embedded=embedded),
+            outbox=outbox,
+            max_queued=max_queued,
             app_directory=calling_directory(__name__),
         )
         self.hub.resolver = self._resolver = LitestarResolver()
-        self._jobs_path = jobs_path
+        self._replayer = LitestarReplayer()
+        self._front = self.hub.front = Front.of(
+            self.hub,
+            self._replayer,
+            jobs_path=jobs_path,
+            routes=routes,
+            authorize=authorize,
+            owner=owner,
+            max_streams=max_streams,
+        )
+        self._guards = list(guards)
+        self._document = JobsDocument(self._front)
         self._state = State()
         self._lives: dict[asyncio.AbstractEventLoop, AsyncExitStack] = {}  # two test clients: two loops, one app
 
@@ -107,12 +137,14 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         providers: dict[str, Any] = app_config.dependencies  # the user's own go first
         for name, provider in _providers(self.hub).items():
             providers.setdefault(name, provider)
+        app_config.middleware.insert(0, cast("Middleware", AfterResponse))
         # Entered after the app's own and left before them; started after its on_startup hooks, which come later still.
         app_config.lifespan.append(self._lifespan)
         app_config.on_startup.append(self._start)
-        self.hub.jobs_path = join_paths([app_config.path or "", self._jobs_path or DEFAULT_JOBS_PATH])
-        if self._jobs_path is not None:
-            app_config.route_handlers.append(_status_handler(self.hub, self._jobs_path))
+        app_config.route_handlers += job_handlers(self._front, self._guards)
+        self._front.jobs_path = join_paths([app_config.path or "", self._front.jobs_path])
+        if app_config.openapi_config is not None:
+            app_config.openapi_config = self._document.documented(app_config.openapi_config)
         return app_config
 
     def receive_route(self, route: BaseRoute) -> None:
@@ -121,7 +153,6 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         Raises:
             InvalidRoute, DuplicateTask: it cannot be.
         """
-        status_path = None if self._jobs_path is None else self.hub.jobs_path + "/{job_id}"
         for handler in handlers_of(route):
             fn = function_of(handler)
             name = f"{','.join(sorted(handler.http_methods))} {route.path_format}"
@@ -129,7 +160,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             if isinstance(fn, JobRoute):
                 check_job(name, handler, fn, self.hub)
                 self._bind(name, handler, fn)
-                document_job(handler, fn, status_path)
+                self._document.add(route.path_format, handler, fn.plan.returns, fn.http)
 
     def on_cli_init(self, cli: Group) -> None:
         """Add ``litestar jobs worker``: what ``app-worker`` does, for the app that ``litestar`` found."""
@@ -148,6 +179,10 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         bound = Bound(name, tuple(job.plan.asked), providers_of(handler), self._state, controller_of(handler))
         bound.check()
         self._resolver.bind(job, bound)
+        by_dependency = (name for name, side in job.sides.items() if side == "request (dependency)")
+        reading = (name for name in by_dependency if reads_body(name, bound.providers))
+        job.http = job.http.comparing(reading, query=False)
+        self._replayer.bind(job, handler, job.plan.returns, job.http.result_status)
         self.hub.add_task(job)
         if name not in job.route.split(", "):
             job.route = ", ".join(filter(None, (job.route, name)))
@@ -182,23 +217,6 @@ def _providers(hub: AppHub) -> dict[str, Provide]:
 def _is_parameter_name(queue_name: str) -> bool:
     is_name = queue_name.isidentifier() and not keyword.iskeyword(queue_name)
     return is_name and queue_name != core_queue.DEFAULT_QUEUE and queue_name not in RESERVED_KWARGS
-
-
-def _status_handler(hub: AppHub, path: str) -> HTTPRouteHandler:
-    problems = {
-        404: problem("There is no such job (any more)"),
-        503: problem("The job store does not answer; try again"),
-    }
-
-    @get(f"{path}/{{job_id:str}}", tags=["jobs"], summary="The status of a job", responses=problems)
-    async def job_status(
-        request: Request[Any, Any, Any],
-        job_id: FromPath[str],
-        queue_name: Annotated[str, QueryParameter(name="queue")] = core_queue.DEFAULT_QUEUE,
-    ) -> Response[Any]:
-        return response_of(await status.job_status(hub, job_id, queue_name, base_path_of(request, hub)))
-
-    return job_status
 
 
 def _run_worker(env: LitestarEnv, args: tuple[str, ...]) -> None:

@@ -11,13 +11,14 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 
-from arq_web.errors import InvalidRoute, PayloadTooLarge, StoreFull, StoreUnavailable
-from arq_web.http import answers
-from arq_web.options import NO_OPTIONS, NoRetryOn, TaskPolicy, exception_classes, make_policy
+from arq_web.errors import InvalidRoute
+from arq_web.http.submit import Idempotency, SubmitPolicy, submit
+from arq_web.options import NoRetryOn, TaskPolicy, exception_classes, make_policy
 from arq_web.retry import RetryDelay, Seconds
-from arq_web.task import AsyncTask, Call, SyncTask, Task, default_name
+from arq_web.task import AsyncTask, SyncTask, Task, default_name
 from arq_web_litestar._compat import look_like
-from arq_web_litestar.depends import AppHub, hub_of
+from arq_web_litestar.depends import hub_of
+from arq_web_litestar.job_routes import asked_by, response_of
 from arq_web_litestar.sides import REQUEST, Plan
 
 P = ParamSpec("P")
@@ -31,12 +32,14 @@ class JobRoute(Task[P, R]):
     """
 
     def __init__(self, fn: Callable[..., object], plan: Plan, **options: Any) -> None:
-        self.result_status: int = options.pop("result_status")
+        http: SubmitPolicy = options.pop("http")
+        self.http = http.comparing(plan.compared, query="request (dependency)" in plan.sides.values())
 
         @functools.wraps(fn)
         def shown() -> None: ...
 
         shown.__signature__ = plan.call_signature  # type: ignore[attr-defined]
+        self.http.check_returns(plan.name, plan.returns)
         super().__init__(shown, injected=plan.injected, **options)
         self.fn, self.plan = fn, plan
         self.sides = plan.sides
@@ -47,20 +50,11 @@ class JobRoute(Task[P, R]):
         """Controllers copy their handlers deeply, but a task is one thing: it is known by identity."""
         return self
 
-    async def accept(self, arguments: dict[str, object]) -> Response[bytes]:
+    async def accept(self, arguments: dict[str, object]) -> Response[Any]:
         """Make a request's validated parameters a job, and answer 202 (or why not)."""
         request = cast("Request[Any, Any, Any]", arguments.pop(REQUEST))
-        hub = hub_of(request.app.state, self.name)
-        try:
-            [job] = await hub.default_queue.enqueue_many([Call(self, NO_OPTIONS, (), arguments)])
-        except (StoreUnavailable, StoreFull):
-            return response_of(answers.unavailable())
-        except PayloadTooLarge as error:
-            return response_of(answers.payload_too_large(error.size_bytes, error.limit_bytes))
-        base_path = base_path_of(request, hub)
-        return response_of(
-            answers.accepted(job.id, job.queue.name, self.name, created=job.created, base_path=base_path)
-        )
+        front = hub_of(request.app.state, self.name).front
+        return response_of(await submit(front, asked_by(request, front), self, arguments, self.http))
 
 
 class AsyncJobRoute(JobRoute[P, R], AsyncTask[P, R]):
@@ -86,9 +80,9 @@ class SyncJobRoute(JobRoute[P, R], SyncTask[P, R]):
 class BackgroundJobDecorator:
     """``@background_job(...)`` with its options; keeps the function's signature."""
 
-    def __init__(self, name: str | None, aliases: Collection[str], policy: TaskPolicy, result_status: int) -> None:
+    def __init__(self, name: str | None, aliases: Collection[str], policy: TaskPolicy, http: SubmitPolicy) -> None:
         self._name, self._aliases = name, aliases
-        self._policy, self._result_status = policy, result_status
+        self._policy, self._http = policy, http
 
     @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
@@ -110,7 +104,7 @@ class BackgroundJobDecorator:
             name=name,
             aliases=self._aliases,
             policy=self._policy,
-            result_status=self._result_status,
+            http=self._http,
         )
 
 
@@ -133,6 +127,8 @@ def background_job(
     queue: str | None = None,
     run_in: Literal["worker", "process"] = "worker",
     result_status: int = 200,
+    max_wait: Seconds | None = None,
+    idempotency: Idempotency = "optional",
 ) -> BackgroundJobDecorator: ...
 def background_job(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Answer requests to a handler with 202 at once, and run its function in a worker.
@@ -158,7 +154,9 @@ def background_job(fn: Callable[..., Any] | None = None, /, **options: Any) -> A
         priority: -10 to 10, higher first.
         queue: the queue of its jobs; default the app's default one.
         run_in: ``"process"``: in a child process, for code that holds the GIL or may crash.
-        result_status: the HTTP status of the result, when it is fetched.
+        result_status: the HTTP status of the result, where the function returned: 200 to 299, but 202.
+        max_wait: how long ``Prefer: wait=N`` may hold the request for the result, at most 25 s; default: not at all.
+        idempotency: ``"required"`` refuses a request without an ``Idempotency-Key``.
 
     Raises:
         InvalidRoute: a parameter must not cross to a worker, or the decorators stand in the wrong order.
@@ -166,16 +164,6 @@ def background_job(fn: Callable[..., Any] | None = None, /, **options: Any) -> A
     """
     decorator = _decorator(**options)
     return decorator if fn is None else decorator(fn)
-
-
-def response_of(answer: answers.Answer) -> Response[bytes]:
-    """One of our answers as Litestar's."""
-    return Response(answer.body, status_code=answer.status, headers=answer.headers, media_type=answer.media_type)
-
-
-def base_path_of(request: Request[Any, Any, Any], hub: AppHub) -> str:
-    """Where the status of jobs is, as the client sees it."""
-    return str(request.scope.get("root_path", "")) + hub.jobs_path
 
 
 def _decorator(
@@ -187,10 +175,13 @@ def _decorator(
     retry: RetryDelay | None = None,
     no_retry_on: NoRetryOn = (),
     result_status: int = 200,
+    max_wait: Seconds | None = None,
+    idempotency: Idempotency = "optional",
     max_tries: int = 1,
     **rest: Any,
 ) -> BackgroundJobDecorator:
     # An HTTPException is an answer, not an accident: the next try would give the same one.
     never_again = (*exception_classes(no_retry_on), HTTPException)
     policy = make_policy(timeout, keep_result, retry, never_again, max_tries=max_tries, **rest)
-    return BackgroundJobDecorator(name, aliases, policy, result_status)
+    http = SubmitPolicy.of(result_status=result_status, max_wait=max_wait, idempotency=idempotency)
+    return BackgroundJobDecorator(name, aliases, policy, http)

@@ -19,7 +19,6 @@ from litestar.response.base import ASGIResponse
 from arq_web.codec import refused_types
 from arq_web.context import INJECT
 from arq_web.errors import InvalidRoute
-from arq_web.http import answers
 from arq_web.queue import Queue
 from arq_web.task import INJECTED
 from arq_web_litestar.depends import RequestTimeMarker
@@ -51,6 +50,8 @@ class Plan:
     asked: list[Asked] = field(default_factory=list)
     injected: dict[str, str] = field(default_factory=dict)
     sides: dict[str, str] = field(default_factory=dict)
+    compared: set[str] = field(default_factory=set)
+    """Arguments that path, query and body give; not those of headers, cookies and whatever dependencies find out."""
 
     @classmethod
     def of(cls, name: str, fn: Callable[..., object]) -> Plan:
@@ -83,7 +84,7 @@ class Plan:
         first = [Parameter("self", Parameter.POSITIONAL_ONLY)] if self.is_method else []
         own = Parameter(REQUEST, Parameter.KEYWORD_ONLY, annotation=Request[Any, Any, Any])
         asked = [_without_injected(parameter).replace(kind=Parameter.KEYWORD_ONLY) for parameter in self.request]
-        return inspect.Signature([*first, *asked, own], return_annotation=Response[answers.Accepted])
+        return inspect.Signature([*first, *asked, own], return_annotation=Response[bytes])
 
     @property
     def call_signature(self) -> inspect.Signature:
@@ -111,6 +112,8 @@ class Plan:
             raise InvalidRoute(self.name, "it is INJECTED, but nothing says by what", _MARK_IT, name)
         else:
             self._cross(parameter, marks, "request")
+            if not marks.is_of_head:
+                self.compared.add(name)
 
     def _cross(self, parameter: Parameter, marks: Marks, side: str) -> None:
         _refuse_type(self.name, parameter.name, marks.kind)
@@ -159,6 +162,14 @@ class Marks:
     def is_request_time(self) -> bool:
         """True for ``RequestTime[...]``."""
         return any(isinstance(each, RequestTimeMarker) for each in self.marks)
+
+    @property
+    def is_of_head(self) -> bool:
+        """True for a header or a cookie."""
+        kinds = {type(each).__name__: each for each in self.marks}
+        older = kinds.get("ParameterKwarg")  # what Parameter(header="...") makes
+        said = getattr(older, "header", None) or getattr(older, "cookie", None)
+        return bool(said) or not kinds.keys().isdisjoint(("HeaderParameter", "CookieParameter"))
 
     @property
     def own_kind(self) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from arq_web import Config, Job, JobState, Queue
+from arq_web.store.messages import Idempotency
 from tests.chaos.lives import LARGE, Stage, add, measure, nap, nothing
 from tests.support.audit import jobs_of
 from tests.support.forked import Request
@@ -100,6 +101,12 @@ async def _enqueue_instead(queue: Queue) -> None:
     await queue.enqueue(add.options(id="order-1", on_finished="replace"), 1, 2)
 
 
+async def _enqueue_under_a_key(queue: Queue) -> None:
+    """What a job route does. Without the key, whoever asks again would have it done again."""
+    new = queue.new_job(add.options(id="order-1", on_finished="replace").call(1, 2))
+    await queue.send([new], once=Idempotency("key", "values", 60_000))
+
+
 async def _cancel(queue: Queue) -> None:
     await queue.job("order-1").cancel()
 
@@ -135,6 +142,7 @@ WEB_LIVES = (
     WebLife("enqueue with a unique key", _enqueue_unique_id, "enqueue", _THREE),
     WebLife("enqueue a large payload", _enqueue_large, "enqueue", {"order-1": len(LARGE)}),
     WebLife("enqueue many", _enqueue_many, "enqueue", {"order-1": 2, "order-2": 4, "order-3": 6}),
+    WebLife("enqueue under a key", _enqueue_under_a_key, "enqueue", _THREE),
     WebLife("enqueue without an id", _enqueue_without_id, "enqueue", is_done=_some_exist, asked_again="never"),
     WebLife(
         "enqueue and wait",

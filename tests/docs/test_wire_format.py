@@ -50,7 +50,7 @@ def test_the_arguments_of_a_script_are_listed_in_their_order(verb: str) -> None:
     assert arguments_on_the_page(verb) == [*loaded.names, *rest]
 
 
-@pytest.mark.parametrize("verb", ["enqueue", "settle", "renew"])
+@pytest.mark.parametrize("verb", ["enqueue", "settle", "renew", "relay"])
 def test_the_fields_of_a_list_argument_are_listed_in_their_order(verb: str) -> None:
     """The binding line in the script names them."""
     [comment] = re.findall(r"^local \w+_from = \d+ -- ARGV\[\d+\.\.\]: (.+)$", lua(verb), re.MULTILINE)
@@ -64,7 +64,7 @@ def test_the_fields_of_a_new_job_are_those_of_its_script() -> None:
     """Python's order, Lua's order and the page's order are one."""
     body = lua("_create").partition("local function arguments(from)")[2].partition("\nend")[0]
     by_number = {int(n or 0): name for name, n in re.findall(r"(\w+) = (?:\w+\()?ARGV\[from(?: \+ (\d+))?\]", body)}
-    [row] = table(section(PAGE, "enqueue"), "argument")
+    [row] = [row for row in table(section(PAGE, "enqueue"), "argument") if row[0] == "`jobs…`"]
 
     assert code(row[1]) == [by_number[n] for n in sorted(by_number)]
     assert len(NewJob(id="a", task="b", payload=b"").arguments()) == len(by_number)
@@ -86,7 +86,7 @@ def test_every_key_is_listed_and_no_other() -> None:
 
 def test_the_first_line_of_a_record_is_described_in_its_order() -> None:
     """As the script writes it."""
-    body = lua("_record").partition("local function write(")[2].partition("\\n")[0]
+    body = lua("_record").partition("local function save(")[2].partition("\\n")[0]
     written = re.findall(r"j\.(\w+)", body)
 
     assert [code(row[0])[0] for row in table(section(PAGE, "First line"), "field")] == written
@@ -153,7 +153,7 @@ def test_every_counter_is_listed() -> None:
     assert set(code(section(PAGE, "Counters"))) - {"m:<minute>"} == counted
 
 
-@pytest.mark.parametrize("verb", ["cancel", "redrive", "watch", "fire"])
+@pytest.mark.parametrize("verb", ["cancel", "dismiss", "redrive", "watch", "fire"])
 def test_every_word_that_a_script_answers_is_listed(verb: str) -> None:
     """Words are the contract; numbers would be looked up."""
     answered = set(re.findall(r"return \{? ?'(\w+)'", lua(verb)))
@@ -164,7 +164,7 @@ def test_every_word_that_a_script_answers_is_listed(verb: str) -> None:
 
 def test_the_reply_channel_is_the_one_described() -> None:
     """It is no key, but others see it in MONITOR."""
-    source = (ROOT / "arq_web" / "store" / "watcher.py").read_text(encoding="utf-8")
+    source = (ROOT / "arq_web" / "store" / "reply_channel.py").read_text(encoding="utf-8")
 
     assert 'f"{namespace}:1:reply:{' in source
     assert "<namespace>:1:reply:<random>" in PAGE

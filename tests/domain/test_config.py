@@ -18,6 +18,8 @@ OUT_OF_RANGE: dict[str, object] = {
     "embedded_drain_s": -1.0,
     "keep_result_s": -1.0,
     "keep_dead_s": 1.0,
+    "keep_idempotency_s": 59.0,
+    "max_queued": -1,
     "max_payload_bytes": 0,
     "lease_s": 1.0,
     "command_deadline_s": 0.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from arq_web.store.messages import NewJob, Replace
+from arq_web.store.messages import Idempotency, NewJob, Replace
 from tests.support.store_helpers import LARGE, SETTLE_OUTCOMES
 
 UNIT_MS = 5_000
@@ -48,6 +48,13 @@ requests = st.builds(
     keep_s=st.sampled_from([60, 120, 3600, 0, 20]),
     unique=st.sampled_from(["-", "-", "k1", "k2"]),
     replace=st.sampled_from([Replace.FINISHED, Replace.GONE, Replace.GONE, Replace.NOTHING]),
+)
+limits = st.sampled_from([0, 0, 0, 2, 4])
+keyed = st.builds(
+    Idempotency,
+    key=st.sampled_from(["x1", "x2"]),
+    fingerprint=st.sampled_from(["some", "some", "some", "others"]),
+    keep_ms=st.sampled_from([12 * UNIT_MS, 80 * UNIT_MS, 800 * UNIT_MS]),
 )
 
 

@@ -30,8 +30,8 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from arq_web.errors import JobIdConflict
-from arq_web.store.messages import Held, NewJob, Replace, Settlement, SettleOutcome, WorkerKind
+from arq_web.errors import IdempotencyKeyReused, IdempotentJobGone, JobIdConflict, QueueFull
+from arq_web.store.messages import Held, Idempotency, NewJob, Replace, Settlement, SettleOutcome, WorkerKind
 from arq_web.store.store import Store
 from tests.model.choices import (
     APART_MS,
@@ -42,6 +42,8 @@ from tests.model.choices import (
     VERBS,
     WORKERS,
     at,
+    keyed,
+    limits,
     outcomes,
     recent,
     requests,
@@ -49,7 +51,7 @@ from tests.model.choices import (
     workers,
 )
 from tests.model.picture import About, of_model, of_store
-from tests.model.things import Conflict
+from tests.model.things import Conflict, Refused
 from tests.model.transition_table import KEEP_DEAD_MS, Queue
 from tests.model.world import Attempt, Message, World
 from tests.support.leaks import delete_keys, leaked_keys
@@ -101,27 +103,39 @@ class Walk(RuleBasedStateMachine):
 
     # -- the steps ------------------------------------------------------------------------
 
-    @rule(jobs=st.lists(requests, min_size=2, max_size=4))
-    def enqueue(self, jobs: list[NewJob]) -> None:
-        self.enqueue_all(jobs)
+    @rule(jobs=st.lists(requests, min_size=2, max_size=4), max_queued=limits)
+    def enqueue(self, jobs: list[NewJob], max_queued: int) -> None:
+        self.enqueue_all(jobs, max_queued=max_queued)
 
-    def enqueue_all(self, jobs: list[NewJob]) -> None:
+    @rule(job=requests, once=keyed, max_queued=limits)
+    def enqueue_under_a_key(self, job: NewJob, once: Idempotency, max_queued: int) -> None:
+        self.enqueue_all([job], max_queued=max_queued, once=once)
+
+    def enqueue_all(self, jobs: list[NewJob], *, max_queued: int = 0, once: Idempotency | None = None) -> None:
         jobs = [replace(at(job, self.next_ms), nonce=self.new_nonce()) for job in jobs]
 
         async def ask(store: Store, moved_ms: int) -> object:
             try:
-                reply = await store.enqueue([at(job, -moved_ms) for job in jobs])
+                reply = await store.enqueue([at(job, -moved_ms) for job in jobs], max_queued=max_queued, once=once)
             except JobIdConflict as conflict:
                 return "conflict", conflict.job_id
-            return [(each.id, each.created) for each in reply.jobs], reply.attended
+            except QueueFull as full:
+                return "full", full.waiting
+            except IdempotencyKeyReused as reused:
+                return "reused", reused.job_id
+            except IdempotentJobGone as gone:
+                return "gone", gone.job_id
+            return [(each.id, each.created, each.replayed) for each in reply.jobs], reply.attended
 
         def expect(model: Queue, now: int, about: About) -> object:
             try:
-                return model.enqueue(now, jobs)
+                return model.enqueue(now, jobs, max_queued, once)
             except Conflict as conflict:
                 return "conflict", str(conflict)
+            except Refused as refused:
+                return refused.args
 
-        self.send(Message(f"enqueue {jobs}", ask, expect))
+        self.send(Message(f"enqueue {jobs} at most {max_queued} under {once}", ask, expect))
 
     @precondition(lambda self: self.model.ended())
     @rule(job=requests, which=recent, which_replace=st.sampled_from([Replace.GONE, Replace.GONE, Replace.FINISHED]))

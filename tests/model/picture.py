@@ -102,6 +102,8 @@ def of_model(model: Queue, queue: str, about: About) -> Picture:
     for name, schedule in model.schedules.items():
         times = about(schedule.tick), about(schedule.fired)
         picture[f"s:{name}"] = [times[0], schedule.fingerprint, times[1]]
+    for name, key in model.keys.items():
+        picture[f"i:{name}"] = f"{key.fingerprint} {key.job_id} {key.nonce}".encode()
     return picture
 
 

@@ -78,6 +78,20 @@ class Schedule:
     ends: int = 0
 
 
+@dataclass(slots=True)
+class Key:
+    """What an idempotency key stands for: values, the job that answered, and the request that came first."""
+
+    fingerprint: str
+    job_id: str
+    nonce: str
+    ends: int
+
+
+class Refused(Exception):
+    """Why an enqueue is refused as a whole; with the id, or the number, that is told."""
+
+
 class Conflict(Exception):
     """An id belongs to a job of another task."""
 

@@ -20,6 +20,7 @@ same questions, in any order, and they must never differ. The table (design §2)
     running                     abandon                 running; a crash will be a release
     dead, cancelled, expired    redrive                 queued behind the others, failures and crashes 0
     ended                       enqueue of the same id  queued or scheduled anew, if the request says that it gives way
+    any                         enqueue under its key   the same: an earlier request under that key has had this answer
 
 Three rules hold all of it together. A running job belongs to one attempt, known by (attempt, token): nobody else's
 settle or progress counts. A unique key belongs to one live job. A request that arrives twice is known, and changes
@@ -34,8 +35,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from arq_web.job import JobState
-from arq_web.store.messages import Held, NewJob, Renewed, Replace, Settled, Settlement
-from tests.model.things import NOBODY, Claimed, Conflict, Job, Schedule, Worker
+from arq_web.store.messages import Held, Idempotency, NewJob, Renewed, Replace, Settled, Settlement
+from tests.model.things import NOBODY, Claimed, Conflict, Job, Key, Refused, Schedule, Worker
 
 KEEP_DEAD_MS = 300_000
 SHORTEST_KEEP_MS = 60_000
@@ -58,16 +59,21 @@ class Queue:
         self.workers: dict[str, Worker] = {}
         self.present: dict[str, int] = {}
         self.schedules: dict[str, Schedule] = {}
+        self.keys: dict[str, Key] = {}
         self.counted: Counter[str] = Counter()
         self.last_look = self.grace_until = self.look_known_until = self.awake_until = 0
         self._lined_up = 0
 
     # -- the verbs ------------------------------------------------------------------------
 
-    def enqueue(self, now: int, requests: Sequence[NewJob]) -> tuple[list[tuple[str, bool]], bool]:
-        """All or nothing. Each answer: the id (an existing job's, perhaps) and whether this request made it."""
+    def enqueue(
+        self, now: int, requests: Sequence[NewJob], max_queued: int = 0, once: Idempotency | None = None
+    ) -> tuple[list[tuple[str, bool, bool]], bool]:
+        """All or nothing. Each answer: an id, whether this request made it, whether one under its key has."""
         self.pass_to(now)
-        answers: list[tuple[str, bool]] = []
+        if once and (known := self.keys.get(once.key)):
+            return [self._answer_again(known, once, requests[0])], bool(self.present)
+        answers: list[tuple[str, bool, bool]] = []
         planned: list[Job] = []
         for request in requests:
             standing = self._standing_in_the_way(now, request, planned)
@@ -76,7 +82,13 @@ class Queue:
             if standing is None:
                 planned.append(self._new_job(now, request))
             is_sent_again = standing not in planned and _is_same_request(standing, request)
-            answers.append((standing.id if standing else request.id, standing is None or is_sent_again))
+            answers.append((standing.id if standing else request.id, standing is None or is_sent_again, False))
+        queued = sum(job.state is JobState.QUEUED for job in planned)
+        waiting = len(self.ready()) + sum(job.due <= now for job in self.waiting())
+        if max_queued and queued and waiting + queued > max_queued:
+            raise Refused("full", waiting)
+        if once:
+            self.keys[once.key] = Key(once.fingerprint, answers[0][0], requests[0].nonce, now + once.keep_ms)
         for job in planned:
             self._enter(now, job)
         return answers, bool(self.present)
@@ -336,6 +348,7 @@ class Queue:
         self.jobs = {name: job for name, job in self.jobs.items() if not job.ends or job.ends > now}
         self.present = {name: until for name, until in self.present.items() if until > now}
         self.schedules = {name: each for name, each in self.schedules.items() if each.ends > now}
+        self.keys = {name: each for name, each in self.keys.items() if each.ends > now}
         if self.look_known_until <= now:
             self.last_look = 0
         if self.awake_until <= now:
@@ -350,6 +363,16 @@ class Queue:
                 job.watchers = set()
 
     # -- how a job comes to be, and where it stands ---------------------------------------
+
+    def _answer_again(self, known: Key, once: Idempotency, request: NewJob) -> tuple[str, bool, bool]:
+        """What a key stands for. The request that came first, sent again, is told what it was told."""
+        if known.fingerprint != once.fingerprint:
+            raise Refused("reused", known.job_id)
+        job = self.jobs.get(known.job_id)
+        if job is None:
+            raise Refused("gone", known.job_id)
+        is_first = known.nonce == request.nonce
+        return job.id, is_first and (job.id, job.nonce) == (request.id, request.nonce), not is_first
 
     def _standing_in_the_way(self, now: int, request: NewJob, planned: Sequence[Job]) -> Job | None:
         """The job that answers for a request instead of a new one. One of the same request comes first."""

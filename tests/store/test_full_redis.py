@@ -15,11 +15,12 @@ import redis
 from arq_web.errors import StoreFull
 from arq_web.job import JobState
 from arq_web.store.connection import Connections
-from arq_web.store.store import Renewed, Replace, Settled, Store
+from arq_web.store.store import Enqueued, Idempotency, Renewed, Replace, Settled, Store
 from arq_web.store.target import RedisTarget
 from tests.support.leaks import leaked_keys
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.store_helpers import (
+    HOUR_MS,
     LARGE,
     SETTLE_OUTCOMES,
     claim,
@@ -99,6 +100,31 @@ async def test_an_enqueue_that_finds_its_job_passes(store: Store) -> None:
     async with full(store):
         assert (await store.enqueue([new])).jobs[0].created
         assert not (await store.enqueue([new_job("a")])).jobs[0].created
+
+
+async def test_an_enqueue_under_a_key_is_refused_and_leaves_the_key_unused(store: Store) -> None:
+    """Also where an existing job would answer: what cannot be noted could not be said again."""
+    once = Idempotency("key", "values", HOUR_MS)
+    await enqueue_one(store, "old", unique="taken")
+    before = await snapshot(store)
+
+    async with full(store):
+        for new in (new_job("a", payload=LARGE), new_job("b", unique="taken")):
+            with pytest.raises(StoreFull):
+                await store.enqueue([new], once=once)
+
+    assert await snapshot(store) == before
+    assert (await store.enqueue([new_job("c")], once=once)).jobs == [Enqueued("c", created=True)]
+
+
+async def test_a_request_that_comes_again_under_its_key_passes(store: Store) -> None:
+    once = Idempotency("key", "values", HOUR_MS)
+    await store.enqueue([new_job("a")], once=once)
+
+    async with full(store):
+        again = await store.enqueue([new_job("b")], once=once)
+
+    assert again.jobs == [Enqueued("a", created=False, replayed=True)]
 
 
 async def test_a_claim_passes(store: Store) -> None:

@@ -15,10 +15,12 @@ from arq_web.errors import StoreError, StoreRefused
 from arq_web.job import JobState
 from arq_web.store.connection import Connections
 from arq_web.store.record import ClaimedJob
-from arq_web.store.store import Replace, Settled, Store
+from arq_web.store.relaying import RelayedRow, RelayStore
+from arq_web.store.store import Idempotency, Replace, Settled, Store
 from arq_web.store.target import RedisTarget
 from tests.support.redis_server import RedisServer
 from tests.support.store_helpers import (
+    HOUR_MS,
     LARGE,
     WORKER,
     claim,
@@ -43,6 +45,9 @@ Verb = Callable[[Store, ClaimedJob], Awaitable[object]]
 VERBS: dict[str, Verb] = {
     "enqueue": lambda store, job: store.enqueue([new_job("new", unique="other"), new_job("late", due="d60000")]),
     "replace": lambda store, job: store.enqueue([new_job("dead", replace=Replace.FINISHED)]),
+    "enqueue once": lambda store, job: store.enqueue(
+        [new_job("new", unique="other")], max_queued=100, once=Idempotency("key", "values", HOUR_MS)
+    ),
     "claim": lambda store, job: claim(store),
     "complete": lambda store, job: settle(store, job, "complete"),
     "retry": lambda store, job: settle(store, job, "retry"),
@@ -53,13 +58,16 @@ VERBS: dict[str, Verb] = {
     "cancel ready": lambda store, job: store.cancel("ready"),
     "cancel due": lambda store, job: store.cancel("due"),
     "redrive": lambda store, job: store.redrive("dead", "nonce"),
+    "relay": lambda store, job: RelayStore(store.connections, store.namespace, store.queue).relay(
+        [RelayedRow("row", new_job("new", unique="other"))], valid_until_ms=99_999_999_999_999
+    ),
     "watch": lambda store, job: store.watch("ready", "channel"),
     "progress": lambda store, job: store.progress(job.id, job.attempt, job.token, b"{}"),
     "declare": lambda store, job: store.declare("daily", "other", 1),
     "fire": lambda store, job: store.fire("daily", "print", 1, 2, new_job("tick")),
 }
 PLACES = ["ready", "due", "leases", "dead", "rejects", "wake", "workers", f"h:{WORKER}", f"k:{WORKER}", "reclaimed"]
-PLACES += ["u:key", "w:ready", "w:running", "p:running", "s:daily"]
+PLACES += ["u:key", "i:key", "o:row", "w:ready", "w:running", "p:running", "s:daily"]
 INDEX_OF = {b"q": "ready", b"s": "due", b"t": "due", b"r": "leases"}
 
 

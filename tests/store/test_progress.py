@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from arq_web.job import ProgressInfo
-from arq_web.store.record import ClaimedJob, Note, encode_note
+from arq_web.store.record import ClaimedJob, Note, ProgressNote, encode_note
 from arq_web.store.store import SettleOutcome, Store
 from tests.support.store_helpers import (
     OTHER_WORKER,
@@ -25,7 +25,7 @@ from tests.support.store_helpers import (
     ttl_ms,
 )
 
-HALF = encode_note(Note(progress=(0.5, "half")))
+HALF = encode_note(Note(progress=ProgressNote(0.5, "half")))
 
 
 async def test_progress_is_shown_and_keeps_everything_else(store: Store) -> None:

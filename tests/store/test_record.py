@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from arq_web.job import JobInfo, JobState
+from arq_web.job import JobInfo, JobState, ProgressInfo
 from arq_web.store.record import (
     ClaimedJob,
     Note,
+    ProgressNote,
     UnreadableRecord,
     encode_note,
     payload_is_aside,
@@ -180,7 +181,15 @@ async def test_an_option_of_a_newer_version_is_kept_and_passed_over(store: Store
 
 
 async def test_a_note_comes_back_as_it_was_noted(store: Store) -> None:
-    note = Note("failed", "OSError", 'no "route"\n', "Traceback ...", 5, (0.25, "a quarter"), {"status": 503})
+    note = Note(
+        "failed",
+        "OSError",
+        'no "route"\n',
+        "Traceback ...",
+        5,
+        ProgressNote(0.25, "a quarter", 1, 4, 2.5),
+        {"status": 503},
+    )
     job = await enqueue_and_claim(store, "a")
     await settle(store, job, "retry", 0, encode_note(note))
 
@@ -192,7 +201,20 @@ async def test_a_note_comes_back_as_it_was_noted(store: Store) -> None:
     assert info.progress is not None
     assert (info.error.reason, info.error.message, info.error.since_ms) == ("failed", 'no "route"\n', 5)
     assert (info.error.traceback, info.error.data) == ("Traceback ...", {"status": 503})
-    assert (info.progress.fraction, info.progress.message) == (0.25, "a quarter")
+    assert info.progress == ProgressInfo(0.25, "a quarter", 1, 4, 2.5)
+
+
+@pytest.mark.parametrize(
+    "progress", [b"[0.5]", b'[0.5,""]', b'[0.5,"",null,null,null]', b'[0.5,"",null,null,null,"new"]']
+)
+async def test_a_progress_may_say_less_or_more_than_we_do(store: Store, progress: bytes) -> None:
+    """Workers of another version write it."""
+    job = await enqueue_and_claim(store, "a")
+    await store.progress("a", job.attempt, job.token, b'{"progress":' + progress + b"}")
+
+    info = await info_of(store, "a")
+
+    assert (info.progress, info.error) == (ProgressInfo(0.5), None)
 
 
 @pytest.mark.parametrize("note", [b"not JSON", b"[]", b'{"reason":5}', b'"\xff"'])

@@ -176,12 +176,13 @@ async def test_a_claim_whose_answer_is_lost_for_good_costs_one_attempt_and_no_cr
     proxy: Proxy, store: Store, lossy: Store
 ) -> None:
     """The worker has gone on to another claim, and says with its next renewal what it holds: not this."""
+    await claim(store, 0, token="1.before")  # Redis must know the script: else it is only the NOSCRIPT that is lost
     await enqueue_one(store, "a")
     proxy.swallow_reply_to(BY_DIGEST, times=2)
     with pytest.raises(StoreUnavailable):
-        await claim(lossy, 1, token="1.lost")
+        await claim(lossy, 1, token="2.lost")
 
-    await claim(lossy, 0, token="2.next")
-    await lossy.renew(WORKER, WorkerKind.EXTERNAL, LEASE_MS, "2.next", [])
+    await claim(lossy, 0, token="3.next")
+    await lossy.renew(WORKER, WorkerKind.EXTERNAL, LEASE_MS, "3.next", [])
 
     assert (await state_of(store, "a"), await spent_by(store, "a")) == (JobState.QUEUED, (1, 0, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -107,6 +108,69 @@ async def test_a_promise_holds_from_attempt_to_attempt(store: Store, listener: L
     await settle(store, await claim_one(store), "complete", note=b"1")
 
     await wait_until(lambda: listener.heard, description="the end is published")
+
+
+async def test_each_change_of_a_followed_job_is_told_by_a_word(store: Store, listener: Listener) -> None:
+    """Its record is read again then; only the end brings the record itself."""
+    await enqueue_one(store, "a")
+    await enqueue_one(store, "unfollowed", due="d60000")
+    await store.watch("unfollowed", listener.channel)
+    assert (await store.watch("a", listener.channel, follow=True))[0] == "watching"
+
+    job = await claim_one(store)
+    await store.progress("a", job.attempt, job.token, b"{}")
+    await store.cancel("a")
+    await settle(store, job, "release")
+
+    await wait_until(lambda: len(listener.heard) == 4, description="each change is told")
+    assert listener.heard[:3] == [store.base + b"\na"] * 3
+    assert listener.heard[3] == store.base + b"\na\n" + await record_of(store, "a")
+
+
+@pytest.mark.parametrize("outcome", ["retry", "snooze", "release", "crash", "reclaim"])
+async def test_a_job_is_followed_from_attempt_to_attempt(store: Store, listener: Listener, outcome: str) -> None:
+    job = await enqueue_and_claim(store, "a")
+    await store.watch("a", listener.channel, follow=True)
+    if outcome == "reclaim":
+        await expire_lease(store, "a")
+        await reclaim(store)
+    else:
+        await settle(store, job, cast("SettleOutcome", outcome), 1_000)
+    if outcome in ("retry", "snooze"):
+        await make_due(store, "a")
+    job = await claim_one(store)
+    heard_count = {"retry": 3, "snooze": 3}.get(outcome, 2)  # they are promoted before the claim
+    await wait_until(lambda: len(listener.heard) == heard_count, description="so far everything is told")
+
+    await store.progress("a", job.attempt, job.token, b"{}")
+
+    await wait_until(lambda: len(listener.heard) == heard_count + 1, description="the progress is told")
+
+
+async def test_whoever_only_waits_for_the_end_makes_nothing_louder(store: Store, listener: Listener) -> None:
+    """Jobs that are waited for are the rule in some apps: their claims and progress cost no message each."""
+    job = await enqueue_and_claim(store, "a")
+    await store.watch("a", listener.channel)
+    await store.progress("a", job.attempt, job.token, b"{}")
+
+    await settle(store, job, "complete", note=b"1")
+
+    await wait_until(lambda: listener.heard, description="the end is told")
+    assert len(listener.heard) == 1
+
+
+async def test_to_follow_tells_nobody(store: Store, listener: Listener) -> None:
+    """Nothing that is shown has changed."""
+    job = await enqueue_and_claim(store, "a")
+    await store.watch("a", listener.channel, follow=True)
+    for channel in ("another", "a third"):
+        await store.watch("a", channel, follow=True)
+    await store.watch("a", channel)
+
+    await settle(store, job, "complete", note=b"1")
+
+    await wait_until(lambda: listener.heard, description="the end is told")
+    assert len(listener.heard) == 1
 
 
 async def test_a_promise_lasts_a_minute_and_is_renewed_by_watching_again(store: Store) -> None:

@@ -11,6 +11,7 @@ from arq_web.errors import StoreCorrupt
 from arq_web.job import JobInfo, JobState
 from arq_web.store import watcher as watcher_module
 from arq_web.store.connection import Connections
+from arq_web.store.reply_channel import ReplyChannel
 from arq_web.store.store import Store
 from arq_web.store.target import RedisTarget
 from arq_web.store.watcher import Watcher
@@ -31,7 +32,7 @@ DEADLINE_S = 0.3
 
 @pytest.fixture
 def watcher(store: Store) -> Watcher:
-    return Watcher(store.connections, store.namespace)
+    return Watcher(ReplyChannel(store.connections, store.namespace))
 
 
 async def waiting(watcher: Watcher, store: Store, job_id: str) -> asyncio.Task[JobInfo | None]:
@@ -40,7 +41,7 @@ async def waiting(watcher: Watcher, store: Store, job_id: str) -> asyncio.Task[J
     key = store.base + b"w:" + job_id.encode()
 
     async def is_promised() -> bool:
-        return bool(await command(store, "SISMEMBER", key, watcher.channel))
+        return bool(await command(store, "SISMEMBER", key, watcher._replies.name))
 
     await wait_until(is_promised, description="the job is watched")
     return task
@@ -148,7 +149,7 @@ async def test_what_cannot_be_read_is_an_error_and_no_endless_wait(watcher: Watc
     await enqueue_one(store, "b")
     task = await waiting(watcher, store, "b")
     await command(store, "SET", store.base + b"j:b", b"d\n1 \xff\n{}")
-    await command(store, "PUBLISH", watcher.channel, store.base + b"\nb\nd\n1 \xff\n{}")
+    await command(store, "PUBLISH", watcher._replies.name, store.base + b"\nb\nd\n1 \xff\n{}")
 
     with pytest.raises(StoreCorrupt, match="'b'"):
         await asyncio.wait_for(task, 10)
@@ -171,7 +172,7 @@ class TestWhenTheConnectionIsBad:
 
     async def test_an_end_during_an_outage_is_learned_after_it(self, far: Store, store: Store, proxy: Proxy) -> None:
         """What was published meanwhile is not said twice."""
-        watcher = Watcher(far.connections, far.namespace)
+        watcher = Watcher(ReplyChannel(far.connections, far.namespace))
         await enqueue_one(store, "a")
         task = asyncio.create_task(watcher.wait(far, "a"))
         await _until_promised(store, watcher)
@@ -186,7 +187,7 @@ class TestWhenTheConnectionIsBad:
 
     async def test_waiting_may_begin_while_redis_is_gone(self, far: Store, store: Store, proxy: Proxy) -> None:
         """The caller sets the limit, not the outage."""
-        watcher = Watcher(far.connections, far.namespace)
+        watcher = Watcher(ReplyChannel(far.connections, far.namespace))
         await enqueue_one(store, "a")
         proxy.refuse()
         task = asyncio.create_task(watcher.wait(far, "a"))
@@ -201,7 +202,7 @@ class TestWhenTheConnectionIsBad:
 
     async def test_connections_that_were_closed_are_replaced(self, far: Store, store: Store) -> None:
         """An app that is started twice in one loop, as tests do, keeps its watcher."""
-        watcher = Watcher(far.connections, far.namespace)
+        watcher = Watcher(ReplyChannel(far.connections, far.namespace))
         await enqueue_one(store, "a")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(watcher.wait(far, "a"), 0.05)
@@ -217,10 +218,10 @@ class TestWhenTheConnectionIsBad:
 async def _until_promised(store: Store, watcher: Watcher, *, subscribed: bool = False) -> None:
     async def is_promised() -> bool:
         if subscribed:
-            count = await command(store, "PUBSUB", "NUMSUB", watcher.channel)
+            count = await command(store, "PUBSUB", "NUMSUB", watcher._replies.name)
             assert isinstance(count, list)
             return count[1] == 1
-        return bool(await command(store, "SISMEMBER", store.base + b"w:a", watcher.channel))
+        return bool(await command(store, "SISMEMBER", store.base + b"w:a", watcher._replies.name))
 
     await wait_until(is_promised, description="the job is watched")
 

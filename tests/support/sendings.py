@@ -11,9 +11,20 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from arq_web.errors import JobIdConflict
+from arq_web.errors import EnqueueError
 from arq_web.store import scripts
-from arq_web.store.store import Held, NewJob, Replace, Settled, Settlement, SettleOutcome, Store, WorkerKind
+from arq_web.store.relaying import RelayedRow, RelayStore
+from arq_web.store.store import (
+    Held,
+    Idempotency,
+    NewJob,
+    Replace,
+    Settled,
+    Settlement,
+    SettleOutcome,
+    Store,
+    WorkerKind,
+)
 from tests.support.store_helpers import (
     HOUR_MS,
     LARGE,
@@ -31,6 +42,7 @@ from tests.support.store_helpers import (
 
 Step = Callable[[Store], Awaitable[object]]
 CHANNEL = "somebody"
+FOR_EVER_MS = 99_999_999_999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +82,14 @@ def steps(*each: Step) -> Step:
 # -- the requests -------------------------------------------------------------------------
 
 
-def enqueue(*jobs: NewJob) -> Step:
+def enqueue(*jobs: NewJob, max_queued: int = 0, once: Idempotency | None = None) -> Step:
     async def send(store: Store) -> object:
         try:
-            return [(each.id, each.created) for each in (await store.enqueue(jobs)).jobs]
-        except JobIdConflict as conflict:
-            return str(conflict)
+            reply = await store.enqueue(jobs, max_queued=max_queued, once=once)
+        except EnqueueError as refused:
+            return str(refused).replace(repr(store.queue), "this one")
+        answers = [(each.id, each.created) for each in reply.jobs]
+        return (answers, reply.jobs[0].replayed) if once else answers
 
     return send
 
@@ -152,6 +166,22 @@ def cancels(name: str, *, by_worker: bool = False) -> Step:
     return lambda store: store.cancel(name, by_worker=by_worker)
 
 
+def dismisses(name: str) -> Step:
+    return lambda store: store.dismiss(name)
+
+
+def relays(*jobs: NewJob) -> Step:
+    async def send(store: Store) -> object:
+        outbox = RelayStore(store.connections, store.namespace, store.queue)
+        return await outbox.relay([RelayedRow(f"of-{each.id}", each) for each in jobs], valid_until_ms=FOR_EVER_MS)
+
+    return send
+
+
+def forgets_rows(*receipts: str) -> Step:
+    return lambda store: RelayStore(store.connections, store.namespace, store.queue).forget(receipts)
+
+
 def redrives(name: str, nonce: str) -> Step:
     return lambda store: store.redrive(name, nonce)
 
@@ -172,6 +202,11 @@ def falls_due(name: str) -> Step:
     return lambda store: make_due(store, name)
 
 
+def forgets(name: str) -> Step:
+    """The time of its record has passed."""
+    return lambda store: command(store, "DEL", store.base + b"j:" + name.encode())
+
+
 async def takes_marker(store: Store) -> object:
     return await command(store, "DEL", store.base + b"wake")
 
@@ -187,6 +222,10 @@ LAPSED = steps(lapses("a"), end_grace)
 OTHER_CLAIMS = claims("1.other", 2, OTHER_WORKER)
 HELD_A = Held("a", 1, "1.a")
 NOTHING = steps()
+ONCE = Idempotency("key", "values", HOUR_MS)
+OTHER_VALUES = Idempotency("key", "other-values", HOUR_MS)
+A_ONCE = enqueue(job("a"), once=ONCE)
+A_IS_FORGOTTEN = steps(A_ONCE, claims("1.a"), settles("complete"), forgets("a"), takes_marker)
 
 _AFTER_SETTLE: dict[str, Step] = {
     "complete": steps(enqueue(job("a", "new", replace=Replace.FINISHED)), OTHER_CLAIMS),
@@ -241,6 +280,20 @@ SENDINGS = [
     Sending("enqueue", "a conflict", enqueue(job("a", task="other:task")), enqueue(job("b"), job("a")), cancels("a")),
     # When the holder has ended, the same request makes its job: nothing of it was stored by which it could be known.
     Sending("enqueue", "a unique key that is held", enqueue(job("b", unique="k")), enqueue(job("a", unique="k")), None),
+    Sending("enqueue", "one under a key that has one", A_ONCE, enqueue(job("b"), once=ONCE), cancels("a")),
+    Sending("enqueue", "one under a key for other values", A_ONCE, enqueue(job("b"), once=OTHER_VALUES), cancels("a")),
+    Sending("enqueue", "one under a key whose job is gone", A_IS_FORGOTTEN, enqueue(job("b"), once=ONCE), NOTHING),
+    Sending(
+        "enqueue",
+        "one under a key where its unique key is held",
+        enqueue(job("b", unique="k")),
+        enqueue(job("a", unique="k"), once=ONCE),
+        cancels("b"),
+    ),
+    Sending("enqueue", "the last that may wait", enqueue(job("b")), enqueue(job("a"), max_queued=2), cancels("a")),
+    # When there is room again, the same request makes its job: nothing of it was stored by which it could be known.
+    Sending("enqueue", "one more than may wait", enqueue(job("b")), enqueue(job("a"), max_queued=1), None),
+    Sending("enqueue", "one under a key", NOTHING, A_ONCE, steps(claims("1.a"), settles("complete"))),
     Sending(
         "claim",
         "a job",
@@ -312,6 +365,13 @@ SENDINGS = [
     ),
     Sending("cancel", "one that was marked", A_IS_MARKED, cancels("a"), None),
     Sending("cancel", "a job that runs, by a worker", A_RUNS, cancels("a", by_worker=True), settles("release")),
+    # A dismissal is by id, as a cancel is.
+    Sending("dismiss", "a job that waits", enqueue(job("a", due="d60000", payload=LARGE)), dismisses("a"), None),
+    Sending("dismiss", "a job that runs", A_RUNS, dismisses("a"), settles("cancel")),
+    Sending("dismiss", "a job that is dead", A_IS_DEAD, dismisses("a"), None),
+    Sending("relay", "a row", NOTHING, relays(job("a")), steps(claims("1.a"), settles("complete"))),
+    Sending("relay", "a held key", enqueue(job("b", unique="k")), relays(job("a", unique="k")), claims("1.a")),
+    Sending("forget", "a receipt", relays(job("a")), forgets_rows("of-a"), claims("1.a")),
     Sending("redrive", "a dead job", A_IS_DEAD, redrives("a", "again"), steps(OTHER_CLAIMS, cancels("a"))),
     Sending("watch", "a job that waits", enqueue(job("a")), watches("a"), cancels("a")),
     # After a redrive it would be a promise to tell of the new end; for a minute.

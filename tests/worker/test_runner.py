@@ -23,9 +23,10 @@ from arq_web.store.store import NewJob, Settlement, Store
 from arq_web.store.target import RedisTarget
 from arq_web.worker.attempt import AttemptLimits
 from arq_web.worker.claimer import Burst
+from arq_web.worker.options import WorkerOptions
 from arq_web.worker.outcome import Cancelled, Failed, Outcome, Succeeded
 from arq_web.worker.running import Running, StopReason
-from arq_web.worker.worker import Worker, WorkerOptions
+from arq_web.worker.worker import Worker
 from tests.support.proxy import running_proxy
 from tests.support.redis_server import RedisServer
 from tests.support.store_helpers import command, enqueue_one, make_due, state_of

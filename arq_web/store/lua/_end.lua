@@ -7,17 +7,16 @@ end
 
 -- The one way to an end: the record gets its time to live, the unique key goes, whoever watches is told.
 local function finish(id, j, state, keep_ms, note)
+  if flagged(j, 'd') then keep_ms, note = 0, '' end -- dismissed: nobody is to see what it came to
   local watched, gone_at = flagged(j, 'w'), keep_ms < MIN_KEEP_MS and now_ms + math.max(keep_ms, 0) or 0
   keep_ms = math.min(math.max(keep_ms, MIN_KEEP_MS), LATEST_MS)
-  j.state, j.since, j.due, j.note, j.flags = state, now_ms, gone_at, note, flagged(j, 'n') and 'n' or '-'
+  j.state, j.since, j.due, j.note, j.flags = state, now_ms, gone_at, note, only(j, '[^nd]')
   local raw = write(id, j, keep_ms)
   if j.aside then redis.call('PEXPIRE', base .. 'p:' .. id, keep_ms) end
   free_unique(j.unique, id)
   if state == 'd' then list_dead(id, keep_ms) end
   if watched then
-    for _, channel in ipairs(redis.pcall('SMEMBERS', base .. 'w:' .. id)) do
-      redis.pcall('PUBLISH', channel, base .. '\n' .. id .. '\n' .. raw)
-    end
+    tell(id, base .. '\n' .. id .. '\n' .. raw)
     redis.call('DEL', base .. 'w:' .. id)
   end
   if COUNTED[state] then count(COUNTED[state]) end
@@ -25,7 +24,7 @@ end
 
 -- An attempt that did not end leaves its job at the head: where it was when it was created.
 local function back_to_head(id, j)
-  j.state, j.since, j.flags = 'q', now_ms, flagged(j, 'w') and 'w' or '-'
+  j.state, j.since, j.flags = 'q', now_ms, only_watched(j)
   write(id, j)
   make_ready(id, j, (j.created - 1735689600000) * 1000)
   wake()

@@ -1,14 +1,14 @@
 -- _lone: what nearly every enqueue is: one job under an id of our own making, due now, with nothing but defaults. It stands
 -- before all else: a script makes its functions anew at each call, and that takes Redis longer than these few commands.
 -- Writes what the long way writes (tests/store/test_lone.py); whatever it does not know goes that way.
-if #ARGV == 12 and #ARGV[12] <= 4096 and ARGV[2] == '-' and table.concat(ARGV, ' ', 3, 8) == '0 0 0 3 3600 -'
-  and ARGV[10] == '0' and ARGV[11] == '' then
-  local base, id, time = KEYS[1], ARGV[1], redis.call('TIME')
+if #ARGV == 14 and #ARGV[14] <= 4096 and table.concat(ARGV, ' ', 1, 2) == '0 -'
+  and table.concat(ARGV, ' ', 4, 10) == '- 0 0 0 3 3600 -' and ARGV[12] == '0' and ARGV[13] == '' then
+  local base, id, time = KEYS[1], ARGV[3], redis.call('TIME')
   local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
   redis.call('ZCARD', base .. 'ready') -- raises, before anything is written, where it is not ours
   local waiting = redis.pcall('LLEN', base .. 'wake')
   local seen = redis.pcall('ZCOUNT', base .. 'workers', '(' .. now_ms, '+inf')
-  if type(waiting) == 'number' and redis.call('SET', base .. 'j:' .. id, 'q\n' .. now_ms .. ' ' .. ARGV[9] .. '\n' .. ARGV[12], 'NX') then
+  if type(waiting) == 'number' and redis.call('SET', base .. 'j:' .. id, 'q\n' .. now_ms .. ' ' .. ARGV[11] .. '\n' .. ARGV[14], 'NX') then
     local place = (time[1] - 1735689600) * 1000000 + time[2] + 1
     redis.call('ZADD', base .. 'ready', string.format('%.0f', place), id)
     if waiting == 0 and redis.pcall('RPUSH', base .. 'wake', '1') == 1 then

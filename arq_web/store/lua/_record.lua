@@ -7,7 +7,7 @@ local WEEK_MS = 604800000
 local LATEST_MS = 99999999999999 -- Lua prints 14 digits; the year 5138 will do
 local TERMINAL = { c = true, d = true, x = true, e = true }
 local NUMBER = { p = 'priority', e = 'expires', c = 'max_crashes', k = 'keep_s' } -- options of the second line,
-local WORD = { n = 'nonce', u = 'unique', a = 'aside' } --                         by their letter
+local WORD = { n = 'nonce', u = 'unique', a = 'aside', o = 'owner' } --            by their letter
 local CLAIM_KEPT_MS = 60000 -- longer than its lease a worker's last claim is known: a late copy of an older one must find it
 local DEFAULT_MAX_CRASHES, DEFAULT_KEEP_S = 3, 3600
 
@@ -61,14 +61,37 @@ local function spec_of(j)
     .. (j.priority == 0 and '' or ' p' .. j.priority) .. (j.expires == 0 and '' or ' e' .. j.expires)
     .. (j.max_crashes == DEFAULT_MAX_CRASHES and '' or ' c' .. j.max_crashes)
     .. (j.keep_s == DEFAULT_KEEP_S and '' or ' k' .. j.keep_s) .. (j.unique == '-' and '' or ' u' .. j.unique)
-    .. (j.aside and ' a1' or '') .. j.extra .. '\n'
+    .. (j.aside and ' a1' or '') .. (j.owner and ' o' .. j.owner or '') .. j.extra .. '\n'
 end
 
-local function write(id, j, ttl_ms)
+-- 'c' its cancellation was asked for, 'w' somebody watches it, 'f' somebody follows each change, 'n' its result was not kept,
+-- 'a' its worker has abandoned it, 'd' it was dismissed.
+local function flagged(j, flag) return string.find(j.flags, flag, 1, true) ~= nil end
+local function set_flag(j, flag)
+  if not flagged(j, flag) then j.flags = (j.flags == '-' and '' or j.flags) .. flag end
+end
+-- What was said of an attempt is not true of the next; who looks on stays.
+local function only(j, others)
+  local kept = string.gsub(j.flags, others, '')
+  return kept == '' and '-' or kept
+end
+local function only_watched(j) return only(j, '[^wf]') end
+
+-- News for whoever looks on: a hint, which must never raise.
+local function tell(id, words)
+  for _, channel in ipairs(redis.pcall('SMEMBERS', base .. 'w:' .. id)) do redis.pcall('PUBLISH', channel, words) end
+end
+
+local function save(id, j, ttl_ms)
   local raw = j.state .. ' ' .. j.attempt .. ' ' .. j.failures .. ' ' .. j.crashes .. ' ' .. #j.note .. ' ' .. j.token .. ' '
     .. j.since .. ' ' .. j.started .. ' ' .. j.due .. ' ' .. j.flags .. ' ' .. j.worker .. '\n' .. j.spec .. j.note .. j.payload
   if ttl_ms then redis.call('SET', base .. 'j:' .. id, raw, 'PX', ttl_ms)
   else redis.call('SET', base .. 'j:' .. id, raw) end
+  return raw
+end
+local function write(id, j, ttl_ms)
+  local raw = save(id, j, ttl_ms)
+  if flagged(j, 'f') then tell(id, base .. '\n' .. id) end
   return raw
 end
 
@@ -90,12 +113,6 @@ end
 
 -- nil when it is gone.
 local function payload_of(id, j) return not j.aside and '' or redis.call('MGET', base .. 'p:' .. id)[1] end
-
--- 'c' its cancellation was asked for, 'w' somebody watches it, 'n' its result was not kept, 'a' its worker has abandoned it.
-local function flagged(j, flag) return string.find(j.flags, flag, 1, true) ~= nil end
-local function set_flag(j, flag)
-  if not flagged(j, flag) then j.flags = (j.flags == '-' and '' or j.flags) .. flag end
-end
 
 -- The live job that holds a unique key. One that ended, or is gone, holds nothing.
 local function holder_of(unique)

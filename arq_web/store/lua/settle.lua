@@ -10,7 +10,7 @@ local LOST, RECORDED, ALREADY, CANCELLED = 0, 1, 2, 3
 local function later(id, j, state, e, what)
   if flagged(j, 'c') then return finish(id, j, 'x', j.keep_ms, '') end
   j.state, j.since, j.due, j.note = state, now_ms, math.min(now_ms + e.ms, LATEST_MS), e.note
-  j.flags = flagged(j, 'w') and 'w' or '-' -- what was said of this attempt is not true of the next
+  j.flags = only_watched(j)
   write(id, j)
   make_due(id, j.due)
   count(what)

@@ -1,0 +1,112 @@
+"""Waiting for a change of one job, for long polls, submits with ``Prefer: wait``, and event streams."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from arq_web.errors import JobNotFound
+from arq_web.http import answers
+from arq_web.http.stopping import server_is_stopping
+from arq_web.job import JobInfo
+from arq_web.queue import Job
+from arq_web.store.follower import Follow
+
+MAX_WAITING_COUNT = 1000
+CHECK_STOPPING_S: Final = 0.2
+
+
+class TooManyWaiting(Exception):
+    """This process holds as many streams and long polls as it may."""
+
+    def __init__(self, limit_count: int) -> None:
+        self.limit_count = limit_count
+        super().__init__(f"{limit_count} streams and long polls are open already")
+
+
+class Waiters:
+    """Those who wait, in one process: long polls and open streams. Opens nothing before somebody waits.
+
+    However many there are, Redis sees one subscription of the process, and one look at all their jobs each two seconds.
+    """
+
+    def __init__(self, limit_count: int = MAX_WAITING_COUNT) -> None:
+        self.limit_count = limit_count
+        self._open: set[Follow] = set()
+        self._checked: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+    @property
+    def open_count(self) -> int:
+        """How many wait now."""
+        return len(self._open)
+
+    async def changed(self, job: Job[Any], seen_etag: str, within_s: float) -> JobInfo:
+        """The job, as soon as its entity tag is another than ``seen_etag``, or as it is after ``within_s``.
+
+        Earlier, unchanged, when the server is told to stop.
+
+        Raises:
+            TooManyWaiting: this process has no place left.
+            JobNotFound: it is gone.
+            StoreUnavailable: Redis did not answer, all the time.
+        """
+        return await self._wait(job, lambda info: info.is_finished or answers.etag_of(info) != seen_etag, within_s)
+
+    async def ended(self, job: Job[Any], within_s: float) -> JobInfo:
+        """The job, as soon as it has ended, or as it is after ``within_s``. Else as ``changed``."""
+        return await self._wait(job, lambda info: info.is_finished, within_s)
+
+    @contextmanager
+    def follow(self, job: Job[Any]) -> Iterator[Follow]:
+        """Hold one of the places, and follow a job there. It is stopped when the server is told to stop.
+
+        Raises:
+            TooManyWaiting: there is no place left.
+        """
+        if self.open_count >= self.limit_count:
+            raise TooManyWaiting(self.limit_count)
+        with job.queue.queues.follower().follow(job.queue.store, job.id) as follow:
+            self._open.add(follow)
+            if follow.loop not in self._checked:
+                self._checked.add(follow.loop)
+                self._check_stopping(follow.loop)
+            try:
+                yield follow
+            finally:
+                self._open.discard(follow)
+
+    def stop(self) -> None:
+        """End every wait of the running loop: its app shuts down."""
+        self._stop(asyncio.get_running_loop())
+
+    async def _wait(self, job: Job[Any], is_awaited: Callable[[JobInfo], bool], within_s: float) -> JobInfo:
+        known: JobInfo | None = None
+        with self.follow(job) as follow, suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not follow.is_stopped:
+                    info = await follow.next()
+                    if follow.is_stopped:
+                        break
+                    if info is None or info.is_dismissed:
+                        raise JobNotFound(job.id)
+                    if is_awaited(info):
+                        return info
+                    known = info
+        return known or await job.info()
+
+    def _check_stopping(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look at the server now and then, for as long as somebody waits in this loop."""
+        if server_is_stopping():
+            self._stop(loop)
+        if any(follow.loop is loop for follow in self._open):
+            loop.call_later(CHECK_STOPPING_S, self._check_stopping, loop)
+        else:
+            self._checked.discard(loop)
+
+    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        for follow in self._open:
+            if follow.loop is loop:
+                follow.stop()
