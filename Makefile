@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 FRAMEWORK ?= fastapi
 TESTS ?=
+BENCH ?=
 
 VERSION = $(eval VERSION := $(shell $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) and print("%d.%d" % sys.version_info[:2])' 2>/dev/null))$(VERSION)
 VENV ?= .venv-$(VERSION)
@@ -13,10 +14,10 @@ PIP = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs format pytest chaos real-arq clean require-python require-redis
+.PHONY: help demo test lint types docs format pytest chaos bench bench-all real-arq clean require-python require-redis
 
 help: ## List the targets
-	@printf 'make <target> [PYTHON=python3.12] [FRAMEWORK=fastapi|litestar] [TESTS=tests/store]\n\n'
+	@printf 'make <target> [PYTHON=python3.12] [FRAMEWORK=fastapi|litestar] [TESTS=tests/store] [BENCH=--quick]\n\n'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.installed-demo ## Run the example app, a worker and a mail server; Ctrl-C stops all (FRAMEWORK=litestar for the other one)
@@ -41,6 +42,12 @@ pytest: require-redis real-arq ## Run the tests alone (TESTS=tests/store for a p
 
 chaos: require-redis ## Every fault on purpose, the slow ones too, and a table of what became of the jobs
 	$(BIN)/python -m pytest -n 2 -m '' tests/chaos
+
+bench: require-redis ## Us and the three best peers against each target, some ten minutes (BENCH=--quick: one)
+	$(BIN)/python -m benchmarks run $(BENCH)
+
+bench-all: require-redis ## Every peer in every cell, some hours
+	$(BIN)/python -m benchmarks run --systems all --cells all --pairs 3 --out bench-results-all.json $(BENCH)
 
 # A real arq beside our own: it needs a redis-py older than ours. Without it the tests that compare with it are skipped.
 real-arq: $(VENV)-arq028/.installed ## Make the environment with arq 0.28, from which tests migrate jobs

@@ -22,9 +22,11 @@ class Event:
     fields: tuple[str, ...]
     meaning: str
     allowed: frozenset[str] = field(init=False, repr=False)
+    logger: logging.Logger = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed", frozenset(self.fields))
+        object.__setattr__(self, "logger", logging.getLogger(f"arq_web.{self.area}"))
 
 
 _EVENTS: dict[str, Event] = {}
@@ -107,6 +109,17 @@ WORKER_CUT_SHORT = _event(
 WORKER_STANDBY = _event(
     "worker.standby", _I, "worker", "queue", "An external worker is alive; the embedded one stands back."
 )
+PROCESS_STARTED = _event("process.started", _I, "cli", "process pid", "The supervisor has started a worker process.")
+PROCESS_ENDED = _event(
+    "process.ended", _W, "cli", "process exit ran_ms", "A worker process ended unasked; the next one starts at once."
+)
+PROCESS_LOOPING = _event(
+    "process.looping",
+    _E,
+    "cli",
+    "process exit ran_ms times next_s",
+    "Worker processes end one after the other, each soon after its start; the next one starts after a pause.",
+)
 STORE_LOST = _event("store.lost", _W, "store", "redis error", "Redis does not answer; waiting for it.")
 STORE_BACK = _event("store.back", _I, "store", "redis after_s", "Redis answers again.")
 STORE_TROUBLE = _event("store.trouble", _E, "store", "redis error", "Redis answers, but not as it should.")
@@ -162,7 +175,7 @@ def all_events() -> tuple[Event, ...]:
 
 def emit(event: Event, /, **fields: object) -> None:
     """Log ``event``. Fields that it does not declare are a programming error and raise KeyError."""
-    logger = logging.getLogger(f"arq_web.{event.area}")
+    logger = event.logger
     if not logger.isEnabledFor(event.level) or event.level < least_level.get():
         return
     if not event.allowed >= fields.keys():

@@ -51,6 +51,10 @@ class LogOutput:
         logger.setLevel(self._level)
         logger.propagate = False
 
+    def show_process(self, number: int) -> None:
+        """Let every line name this process: one of several that share a log."""
+        self._formatter.process = number
+
     @property
     def level(self) -> int:
         """Of our own lines."""
@@ -89,6 +93,7 @@ class TextFormatter(logging.Formatter):
 
     def __init__(self, *, is_coloured: bool = False) -> None:
         super().__init__()
+        self.process: int | None = None
         self._is_coloured = is_coloured
         self._short_names: dict[str, str] = {}
 
@@ -116,10 +121,11 @@ class TextFormatter(logging.Formatter):
     def _frame(self, record: logging.LogRecord) -> str:
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = f"{_LEVELS.get(record.levelname, record.levelname):<5}"
+        process = "" if self.process is None else f" [{self.process}]"
         if not self._is_coloured:
-            return f"{at} {level}"
+            return f"{at} {level}{process}"
         colour = _COLOURS.get(record.levelname)
-        return f"\x1b[2m{at}\x1b[0m " + (f"\x1b[{colour}m{level}\x1b[0m" if colour else level)
+        return f"\x1b[2m{at}\x1b[0m " + (f"\x1b[{colour}m{level}\x1b[0m" if colour else level) + process
 
     def _event_text(self, event: str, fields: Mapping[str, object]) -> tuple[str, list[str]]:
         rest = {name: value for name, value in fields.items() if value not in (None, "")}
@@ -146,12 +152,21 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: ts, level, logger, then event and its fields, or message; exc_info if there is one."""
+    """One JSON object per line: ts, level, logger, then event and its fields, or message; exc_info if there is one.
+
+    Where several processes share the log, ``process`` and ``pid`` say whose line it is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process: int | None = None
 
     def format(self, record: logging.LogRecord) -> str:
         """The object; what JSON has no word for becomes a string."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line: dict[str, object] = {"ts": at, "level": record.levelname, "logger": record.name}
+        if self.process is not None:
+            line |= {"process": self.process, "pid": record.process}
         event, fields = event_of(record)
         if event is None:
             line["message"] = record.getMessage()

@@ -1,6 +1,6 @@
 """``app-worker``: runs an app's jobs in a process of its own, and looks after its queues. This page names the commands.
 
-worker        (the default: ``app-worker main:app``)   worker_command.py → running.py, reload.py, arq_worker.py
+worker        (the default: ``app-worker main:app``)   worker_command.py → supervisor.py, reload.py, running.py
 routes        which side resolves what                 routes_command.py
 jobs          ls, show, cancel, redrive                jobs_command.py
 check         does every queue have a worker?          check_command.py
@@ -40,6 +40,7 @@ def app_worker() -> None:
     \b
       app-worker main:app                       run jobs until told to stop
       app-worker main:app --queue mail          of this queue only
+      app-worker main:app --processes auto      on every core
       app-worker main:create_app --factory      main has a function that makes the app
       app-worker main:app --reload              while developing
       app-worker main:app --burst               until nothing is left to do

@@ -41,10 +41,7 @@ class AppSource:
             ImportFailed: there is nothing to work for.
             Failed: the app's own code failed; says where.
         """
-        if self.env_file is not None:
-            os.environ.update(
-                {name: value for name, value in read_env_file(self.env_file).items() if name not in os.environ}
-            )
+        os.environ.update(self.environ())
         os.environ[ROLE_ENV] = "worker"  # before the app's modules ask
         try:
             return load(self.target, is_factory=self.is_factory, app_dir=self.app_dir or Path.cwd())
@@ -52,6 +49,11 @@ class AppSource:
             raise
         except (Exception, SystemExit) as error:
             raise Failed(f"{self.target} cannot be imported:\n{app_traceback(error)}") from error
+
+    def environ(self) -> dict[str, str]:
+        """The environment as the app is to see it. Raises InvalidConfig for a wrong env file."""
+        of_file = {} if self.env_file is None else read_env_file(self.env_file)
+        return {**of_file, **os.environ}
 
     def load_hub(self) -> Hub:
         """As ``load``, for commands that need no more than the hub; worker settings get one of their queue."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import logging.config
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import click
 from arq_web.cli.group import Failed, WrongSetup, app_traceback, is_from_app
 from arq_web.cli.job_page import Values
 from arq_web.cli.reload import is_reload_child, parent_is_gone
+from arq_web.cli.supervised import Supervised
 from arq_web.errors import ArqWebError
 from arq_web.hub import Hub
 from arq_web.job import JobInfo
@@ -90,8 +92,17 @@ def refuse_for_settings(target: str, given: list[str]) -> None:
         raise click.UsageError(f"{target} is worker settings: set {_ATTRIBUTE_OF[flag]} there instead of {flag}.")
 
 
-def run_settings(settings: Any, flags: ArqFlags, log: LogOutput, *, burst: bool | None) -> int:
+def run_settings(
+    settings: Any, flags: ArqFlags, log: LogOutput, supervised: Supervised | None, *, burst: bool | None
+) -> int:
     """Work as the settings say until a signal (or the end of a burst), or look whether their worker is alive.
+
+    Args:
+        settings: a class, an object or a dict.
+        flags: those that are for settings only.
+        log: has started.
+        supervised: this process as its supervisor's; None where it has none.
+        burst: instead of what the settings say.
 
     Raises:
         WrongSetup: the settings cannot work.
@@ -100,11 +111,13 @@ def run_settings(settings: Any, flags: ArqFlags, log: LogOutput, *, burst: bool 
     from arq_web.arq.cli import stop_when_orphaned  # noqa: PLC0415 - see the module's docstring
     from arq_web.arq.worker import check_health, create_worker  # noqa: PLC0415
 
-    _configure_logging(flags.custom_log_dict, log)
+    _configure_logging(flags.custom_log_dict, log, supervised)
     if flags.check:
         with _short_errors():
             return check_health(settings)
-    options = {} if burst is None else {"burst": burst}
+    options: dict[str, Any] = {} if burst is None else {"burst": burst}
+    if supervised is not None:
+        options["handle_signals"] = True  # its supervisor's orders come that way
     try:
         worker = create_worker(settings, **options)
     except (ArqWebError, click.ClickException):
@@ -114,6 +127,8 @@ def run_settings(settings: Any, flags: ArqFlags, log: LogOutput, *, burst: bool 
     worker.owns_process = True
     if is_reload_child():
         stop_when_orphaned(parent_is_gone)
+    if supervised is not None:
+        _join(worker, supervised)
     _run(worker)
     return 0
 
@@ -163,6 +178,20 @@ def reader_of_settings(settings: Any, *, may_unpickle: bool = False) -> Callable
     return values_of
 
 
+def _join(worker: Worker, supervised: Supervised) -> None:
+    """Let the worker tell its supervisor when it works, and hear from it when to stop."""
+    from arq_web.arq._attempt import call_hook  # noqa: PLC0415 - see the module's docstring
+
+    own_startup = worker.on_startup
+
+    async def on_startup(ctx: dict[Any, Any]) -> None:
+        await call_hook(own_startup, ctx)
+        supervised.ready(is_burst=worker.burst)
+
+    worker.on_startup = on_startup
+    worker.on_signals = lambda stop: supervised.listening(functools.partial(stop, signal.SIGTERM))
+
+
 def _run(worker: Worker) -> None:
     with _short_errors():
         worker.run()
@@ -181,7 +210,7 @@ def _short_errors() -> Iterator[None]:
         raise Failed(f"The worker failed:\n{app_traceback(error)}") from error
 
 
-def _configure_logging(custom_log_dict: str | None, log: LogOutput) -> None:
+def _configure_logging(custom_log_dict: str | None, log: LogOutput, supervised: Supervised | None) -> None:
     """As arq does it: its own logger only. Ours, which would say the same again, speaks up when something is wrong."""
     from arq_web.arq.logs import default_log_config  # noqa: PLC0415 - see the module's docstring
     from arq_web.arq.utils import import_string  # noqa: PLC0415
@@ -195,4 +224,7 @@ def _configure_logging(custom_log_dict: str | None, log: LogOutput) -> None:
             raise WrongSetup(f"--custom-log-dict {custom_log_dict}: {error}") from error
     else:
         config = default_log_config(is_verbose)
+        if supervised is not None:
+            standard = config["formatters"]["arq.standard"]
+            standard["format"] = standard["format"].replace(" %(message)s", f" [{supervised.number}] %(message)s")
     logging.config.dictConfig(config)

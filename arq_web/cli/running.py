@@ -22,6 +22,7 @@ from arq_web.cli.arq_worker import ArqFlags, refuse_for_settings, run_settings
 from arq_web.cli.banner import banner
 from arq_web.cli.group import Failed, StartupFailed, app_traceback, failure
 from arq_web.cli.reload import is_reload_child, stop_when_orphaned
+from arq_web.cli.supervised import Supervised
 from arq_web.errors import ArqWebError, StoreUnavailable
 from arq_web.loading import LifespanFailed, LoadedApp, app_lifespan
 from arq_web.logs import LogOutput
@@ -58,8 +59,17 @@ class WorkerFlags:
         return [flag for flag, is_given in given.items() if is_given]
 
 
-def run_worker(source: AppSource, flags: WorkerFlags, log: LogOutput, of_settings: ArqFlags) -> int:
+def run_worker(
+    source: AppSource, flags: WorkerFlags, log: LogOutput, of_settings: ArqFlags, supervised: Supervised | None
+) -> int:
     """Load the app and work for it until a signal (or the end of a burst). Returns the exit status.
+
+    Args:
+        source: where the app is.
+        flags: how the worker is to run.
+        log: has started.
+        of_settings: what is for worker settings only.
+        supervised: this process as its supervisor's; None where it has none.
 
     Raises:
         ArqWebError: the set-up cannot work.
@@ -68,7 +78,7 @@ def run_worker(source: AppSource, flags: WorkerFlags, log: LogOutput, of_setting
     loaded = source.load()
     if loaded.settings is not None:
         refuse_for_settings(loaded.target, [flag for flag in flags.of_a_worker if flag != "--burst"])
-        return run_settings(loaded.settings, of_settings, log, burst=flags.burst)
+        return run_settings(loaded.settings, of_settings, log, supervised, burst=flags.burst)
     of_settings.refuse_for_app(loaded.target)
     log.take_in_app()
     if loaded.hub is not None:
@@ -78,7 +88,7 @@ def run_worker(source: AppSource, flags: WorkerFlags, log: LogOutput, of_setting
         what = " and ".join(flags.of_a_worker)
         raise click.UsageError(f"{loaded.target} is a Worker: {what} must be set where it is made.")
     runner = asyncio.Runner(loop_factory=_loop_factory(flags.loop))
-    status = _run(runner, _Serving(loaded, flags, log).run())
+    status = _run(runner, _Serving(loaded, flags, log, supervised).run())
     _leave_in_time(status, log)
     runner.close()
     return status
@@ -109,8 +119,8 @@ def _why_not_up(failed: LifespanFailed) -> str:
 class _Serving:
     """One run of the worker inside the app's lifespan."""
 
-    def __init__(self, loaded: LoadedApp, flags: WorkerFlags, log: LogOutput) -> None:
-        self._loaded, self._flags, self._log = loaded, flags, log
+    def __init__(self, loaded: LoadedApp, flags: WorkerFlags, log: LogOutput, supervised: Supervised | None) -> None:
+        self._loaded, self._flags, self._log, self._supervised = loaded, flags, log, supervised
         self._worker: Worker | None = None
         self._stopping = asyncio.Event()
         self._stop_count = 0
@@ -118,7 +128,8 @@ class _Serving:
 
     async def run(self) -> int:
         """Start the app, work, shut the app down; 0 when all of it went well."""
-        with _signals_call(self._stop):
+        listening = _signals_call if self._supervised is None else self._supervised.listening
+        with listening(self._stop):
             watch = asyncio.create_task(stop_when_orphaned(self._stop)) if is_reload_child() else None
             try:
                 await self._refuse_bad_login()
@@ -156,6 +167,8 @@ class _Serving:
             for _ in range(self._stop_count):
                 self._worker.stop()
             self._introduce(self._worker)
+            if self._supervised is not None:
+                self._supervised.ready(is_burst=self._worker.options.burst is not None)
             await self._worker.run()
         finally:
             has_shut_down = await self._shut_down(lifespan)
@@ -195,8 +208,9 @@ class _Serving:
     def _introduce(self, worker: Worker) -> None:
         hub = self._loaded.hub
         self._log.take_in_app([task.name for task in hub.registry] if hub is not None else ())
-        for line in banner(self._loaded, worker.options):
-            _log.info("%s", line)
+        if self._supervised is None or self._supervised.number == 1:  # the others would say the same again
+            for line in banner(self._loaded, worker.options):
+                _log.info("%s", line)
 
     async def _shut_down(self, lifespan: AsyncExitStack) -> bool:
         """End the app's lifespan; False when it failed, or took too long."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,8 +14,11 @@ import click
 from arq_web.cli.app_source import AppSource, takes_app
 from arq_web.cli.arq_worker import ArqFlags, takes_arq_flags
 from arq_web.cli.group import RAW_ARGUMENTS
+from arq_web.cli.process_count import process_count
 from arq_web.cli.reload import Reloader, is_reload_child
-from arq_web.cli.running import LoopName, WorkerFlags, run_worker
+from arq_web.cli.running import WorkerFlags, run_worker
+from arq_web.cli.supervised import Supervised
+from arq_web.cli.supervisor import Supervisor, own_command
 from arq_web.logs import LogOutput, LogStyle
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -41,27 +45,63 @@ def takes_log(command: Callable[P, R]) -> Callable[..., R]:
     return decorated
 
 
+def takes_worker_flags(command: Callable[P, R]) -> Callable[..., R]:
+    """Give a click command the options of how a worker is to run, as WorkerFlags."""
+
+    @functools.wraps(command)
+    def with_flags(*args: Any, **options: Any) -> R:
+        flags = WorkerFlags(**{each.name: options.pop(each.name) for each in fields(WorkerFlags)})
+        return command(*args, flags=flags, **options)  # type: ignore[arg-type]
+
+    decorated: Callable[..., R] = with_flags
+    for decorate in reversed(_WORKER_OPTIONS):
+        decorated = decorate(decorated)
+    return decorated
+
+
+_WORKER_OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
+    click.option(
+        "--queue",
+        "-q",
+        "queues",
+        multiple=True,
+        metavar="NAME",
+        help="Serve this queue; several are served in strict order. Default: all of the app's.",
+    ),
+    click.option(
+        "--concurrency",
+        "-c",
+        type=click.IntRange(1, 1000),
+        help="Jobs at the same time, in each process. Default: ARQ_WEB_CONCURRENCY, 10.",
+    ),
+    click.option("--burst/--no-burst", default=None, help="End when nothing is left to do."),
+    click.option(
+        "--drain-timeout",
+        "drain_s",
+        type=click.FloatRange(0, 86400),
+        metavar="SECONDS",
+        help="How long running jobs may go on after SIGTERM. Default: ARQ_WEB_DRAIN_S, 25; with --reload 3.",
+    ),
+    click.option(
+        "--lifespan/--no-lifespan", default=True, help="Run the app's lifespan around the worker (default), or not."
+    ),
+    click.option(
+        "--loop",
+        type=click.Choice(("auto", "asyncio", "uvloop")),
+        default="auto",
+        help="Event loop; auto takes uvloop where it is installed.",
+    ),
+)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, hidden=True)
 @takes_app
 @click.option(
-    "--queue",
-    "-q",
-    "queues",
-    multiple=True,
-    metavar="NAME",
-    help="Serve this queue; several are served in strict order. Default: all of the app's.",
+    "--processes",
+    metavar="COUNT",
+    help="Run so many worker processes; auto: one per usable core. Default: ARQ_WEB_PROCESSES, 1.",
 )
-@click.option(
-    "--concurrency", "-c", type=click.IntRange(1, 1000), help="Jobs at the same time. Default: ARQ_WEB_CONCURRENCY, 10."
-)
-@click.option("--burst/--no-burst", default=None, help="End when nothing is left to do.")
-@click.option(
-    "--drain-timeout",
-    "drain_s",
-    type=click.FloatRange(0, 86400),
-    metavar="SECONDS",
-    help="How long running jobs may go on after SIGTERM. Default: ARQ_WEB_DRAIN_S, 25; with --reload 3.",
-)
+@takes_worker_flags
 @click.option("--reload", "reload", is_flag=True, help="Start again when a .py file changes (needs arq-web[dev]).")
 @click.option(
     "--reload-dir",
@@ -69,15 +109,6 @@ def takes_log(command: Callable[P, R]) -> Callable[..., R]:
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     help="Watch this instead of the working directory; may be repeated.",
-)
-@click.option(
-    "--lifespan/--no-lifespan", default=True, help="Run the app's lifespan around the worker (default), or not."
-)
-@click.option(
-    "--loop",
-    type=click.Choice(("auto", "asyncio", "uvloop")),
-    default="auto",
-    help="Event loop; auto takes uvloop where it is installed.",
 )
 @takes_log
 @takes_arq_flags
@@ -87,29 +118,33 @@ def worker(
     source: AppSource,
     log: LogOutput,
     of_settings: ArqFlags,
+    flags: WorkerFlags,
     *,
-    queues: tuple[str, ...],
-    concurrency: int | None,
-    burst: bool | None,
-    drain_s: float | None,
+    processes: str | None,
     reload: bool,
     reload_dirs: tuple[Path, ...],
-    lifespan: bool,
-    loop: LoopName,
 ) -> None:
     """Run the jobs of TARGET (module:name, as for uvicorn) until told to stop.
 
     \b
       app-worker main:app --queue mail --queue default --concurrency 20
+      app-worker main:app --processes auto
       app-worker tasks.WorkerSettings --watch .
     """  # noqa: D301 - click reads the escape
     if of_settings.watch is not None:
         reload, reload_dirs = True, (*reload_dirs, of_settings.watch)
-    if reload and drain_s is None:
-        drain_s = RELOAD_DRAIN_S
+    if reload and flags.drain_s is None:
+        flags = replace(flags, drain_s=RELOAD_DRAIN_S)
+    supervised = Supervised.from_env()
+    if supervised is not None:
+        log.show_process(supervised.number)
     log.start()
-    if reload and not of_settings.check and not is_reload_child():
-        folders = reload_dirs or (source.app_dir or Path.cwd(),)
-        ctx.exit(Reloader(ctx.meta[RAW_ARGUMENTS], folders, drain_s=drain_s or 0.0).run())
-    flags = WorkerFlags(queues, concurrency, drain_s, burst=burst, lifespan=lifespan, loop=loop)
-    ctx.exit(run_worker(source, flags, log, of_settings))
+    if supervised is None and not of_settings.check and not is_reload_child():
+        arguments = ctx.meta[RAW_ARGUMENTS]
+        count = process_count(processes, source.environ(), reload=reload)
+        if count > 1:
+            ctx.exit(Supervisor(own_command(arguments), count).run())
+        if reload:
+            folders = reload_dirs or (source.app_dir or Path.cwd(),)
+            ctx.exit(Reloader(arguments, folders, drain_s=flags.drain_s or 0.0).run())
+    ctx.exit(run_worker(source, flags, log, of_settings, supervised))

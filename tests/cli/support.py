@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import arq_web
+from tests.support.recovery import is_running
 from tests.support.waiting import wait_until
 
 ROOT = Path(arq_web.__file__).parents[1]
+APP_WORKER = (sys.executable, "-P", "-m", "arq_web")
 SHOP = "tests.cli.shop:app"
 TINY_APP = """
 from types import SimpleNamespace
@@ -71,6 +74,15 @@ class Running:
         """Send it a signal."""
         self.process.send_signal(number)
 
+    def send_group(self, number: signal.Signals) -> None:
+        """Send its process group a signal, as a terminal does."""
+        os.killpg(self.process.pid, number)
+
+    def processes(self, number: int | None = None) -> list[int]:
+        """The pids of the processes that it has started as a supervisor, or of those of one number, in that order."""
+        wanted = r"\d+" if number is None else str(number)
+        return [int(pid) for pid in re.findall(rf"process\.started +process={wanted} pid=(\d+)", self.log)]
+
     async def says(self, text: str, times: int = 1) -> None:
         """Wait for a text in its log; it must live until then."""
         await wait_until(
@@ -110,27 +122,39 @@ class Project:
                 await process.wait()
         return Finished(process.returncode or 0, out.decode(), err.decode())
 
-    async def start(self, *args: str, env: Mapping[str, str | None] | None = None, is_up: bool = True) -> Running:
-        """Start a command; by default wait until its worker works."""
+    async def start(
+        self,
+        *args: str,
+        env: Mapping[str, str | None] | None = None,
+        is_up: bool = True,
+        program: Sequence[str] = APP_WORKER,
+    ) -> Running:
+        """Start a command; by default wait until its worker works. It leads a process group of its own."""
         log_path = self.folder / f"log-{len(self.running)}"
         with log_path.open("wb") as log:
-            running = Running(await self._start(args, env, log, log), log_path)
+            running = Running(await self._start(args, env, log, log, program), log_path)
         self.running.append(running)
         if is_up:
             await running.says("worker.started")
         return running
 
     async def _start(
-        self, args: tuple[str, ...], env: Mapping[str, str | None] | None, out: Any, err: Any
+        self,
+        args: tuple[str, ...],
+        env: Mapping[str, str | None] | None,
+        out: Any,
+        err: Any,
+        program: Sequence[str] = APP_WORKER,
     ) -> asyncio.subprocess.Process:
         merged = {**self.env, **(env or {})}
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "arq_web", *args),
+            *(*program, *args),
             cwd=self.folder,
             env={name: value for name, value in merged.items() if value is not None},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=out,
             stderr=err,
+            process_group=0,
         )
 
 
@@ -153,3 +177,7 @@ async def project_in(folder: Path, redis_url: str, namespace: str) -> AsyncGener
             if running.process.returncode is None:
                 running.process.kill()
                 await running.process.wait()
+        orphans = [pid for running in project.running for pid in running.processes() if is_running(pid)]
+        for pid in orphans:
+            os.kill(pid, signal.SIGKILL)
+        assert not orphans, "processes outlived their supervisor"

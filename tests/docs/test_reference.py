@@ -70,7 +70,8 @@ def test_every_environment_variable_is_listed() -> None:
     page = read("reference/configuration.md")
     ours = re.compile(r"(?<![\w<])(ARQ_WEB_[A-Z][A-Z_]*[A-Z]|REDIS_URL|NO_COLOR)\b")
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "arq_web").rglob("*.py")]
-    internal = {"ARQ_WEB_RELOAD_PARENT", "ARQ_WEB_WATCH_PARENT"}  # set by our commands for themselves
+    # Set by our commands for themselves.
+    internal = {"ARQ_WEB_RELOAD_PARENT", "ARQ_WEB_SUPERVISED", "ARQ_WEB_WATCH_PARENT"}
 
     assert {name for source in sources for name in ours.findall(source)} - internal <= set(ours.findall(page))
 

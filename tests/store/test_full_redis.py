@@ -92,9 +92,10 @@ async def test_a_replacing_enqueue_is_refused_and_leaves_the_old_job(store: Stor
     assert await snapshot(store) == before
 
 
-async def test_an_enqueue_that_finds_its_job_passes(store: Store) -> None:
+@pytest.mark.parametrize("nonce", ["own", "-"])
+async def test_an_enqueue_that_finds_its_job_passes(store: Store, nonce: str) -> None:
     """It needs no memory; and a lost reply must not look like a refusal."""
-    new = new_job("a")
+    new = new_job("a", nonce=nonce)
     await store.enqueue([new])
 
     async with full(store):

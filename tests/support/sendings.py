@@ -66,7 +66,7 @@ class Sending:
 def job(name: str, nonce: str = "-", **options: object) -> NewJob:
     """A job whose request is always the same."""
     plain = NewJob(id=name, task=TASK, payload=b"{}", nonce=f"{nonce}{name}")
-    return replace(plain, **options)  # type: ignore[arg-type]
+    return replace(plain, **options)
 
 
 def steps(*each: Step) -> Step:

@@ -8,7 +8,10 @@ if #ARGV == 14 and #ARGV[14] <= 4096 and table.concat(ARGV, ' ', 1, 2) == '0 -'
   redis.call('ZCARD', base .. 'ready') -- raises, before anything is written, where it is not ours
   local waiting = redis.pcall('LLEN', base .. 'wake')
   local seen = redis.pcall('ZCOUNT', base .. 'workers', '(' .. now_ms, '+inf')
-  if type(waiting) == 'number' and redis.call('SET', base .. 'j:' .. id, 'q\n' .. now_ms .. ' ' .. ARGV[11] .. '\n' .. ARGV[14], 'NX') then
+  local record = 'q\n' .. now_ms .. ' ' .. ARGV[11] .. '\n' .. ARGV[14]
+  -- pcall: a full Redis refuses it, also for a job that is there already; the long way asks for that first.
+  local new = type(waiting) == 'number' and redis.pcall('SET', base .. 'j:' .. id, record, 'NX')
+  if new and not new.err then
     local place = (time[1] - 1735689600) * 1000000 + time[2] + 1
     redis.call('ZADD', base .. 'ready', string.format('%.0f', place), id)
     if waiting == 0 and redis.pcall('RPUSH', base .. 'wake', '1') == 1 then
