@@ -227,6 +227,7 @@ class Hub:
                 beside += [supervised(each.name, each.run) for each in (make() for make in self.companions)]
             yield
         finally:
+            self.queues.stop_following()  # first: whoever waits for a job that is about to be handed back
             for each in beside:
                 each.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
@@ -238,6 +239,7 @@ class Hub:
     async def aclose(self) -> None:
         """Close the running loop's connections. They open again when somebody uses them."""
         if self._queues is not None:
+            self._queues.stop_following()
             await delivery.wait_for_all()  # what a commit on this thread left for the loop to send
             await self._queues.connections.aclose()
 
