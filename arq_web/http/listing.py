@@ -16,8 +16,10 @@ from arq_web.queue import DEFAULT_QUEUE
 from arq_web.store.inspection import Inspector
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
-LOOKS_PER_PAGE: Final = 5
+LOOKS_PER_PAGE: Final = 10
 """How many times one request looks for jobs that the caller may see: the next goes on where it stopped."""
+SCANS_PER_LOOK: Final = 2
+"""Of 500 keys each: a large database is not looked through for one request."""
 
 STATES: Final = (
     JobState.RUNNING,
@@ -29,8 +31,12 @@ STATES: Final = (
     JobState.CANCELLED,
     JobState.EXPIRED,
 )
-"""The order in which they are listed. The last three are in no index: the whole database is looked through for them."""
-_CURSOR = re.compile(r"([a-z]+)\.([0-9]{1,19})")
+"""The order in which they are listed."""
+_INDEXED_COUNT: Final = 5
+"""The last three are in no index: the whole database is looked through for them."""
+_CURSOR = re.compile(r"([a-z]+)\.([0-9]{1,20})")
+_LAST_CURSOR, _LAST_INDEX = 2**64 - 1, 2**53
+"""Redis takes no larger one: of a SCAN, and safely of a position in an index."""
 
 
 class InvalidQuery(ValueError):
@@ -71,9 +77,10 @@ class Wanted:
         at, cursor = (states[0], 0), asked.query.get("cursor")
         if cursor is not None:
             match = _CURSOR.fullmatch(cursor)
-            if match is None or match[1] not in set(states):
+            if match is None or match[1] not in set(states) or int(match[2]) > _LAST_CURSOR:
                 raise InvalidQuery("cursor", "one that the page before has named")
-            at = (JobState(match[1]), int(match[2]))
+            is_indexed = STATES.index(JobState(match[1])) < _INDEXED_COUNT
+            at = (JobState(match[1]), min(int(match[2]), _LAST_INDEX if is_indexed else _LAST_CURSOR))
         return cls(asked.queue, states, asked.query.get("task"), int(limit), at)
 
     def after(self, state: JobState, cursor: int | None) -> tuple[JobState, int] | None:
@@ -104,7 +111,7 @@ async def page(front: Front, asked: Asked) -> Answer:
         if at is None or len(shown) >= wanted.limit:
             break
         state, cursor = at
-        found = await inspector.jobs(state, limit=wanted.limit - len(shown), cursor=cursor)
+        found = await inspector.jobs(state, limit=wanted.limit - len(shown), cursor=cursor, scans=SCANS_PER_LOOK)
         at = wanted.after(state, found.cursor)
         shown += [info for info in found.jobs if await _is_listed(front, asked, wanted, info, principal)]
     following = _url(asked, wanted, at) if at is not None else ""
