@@ -154,6 +154,11 @@ class Hub:
         return self._queues
 
     @property
+    def is_limited(self) -> bool:
+        """True when one of the queues may refuse an enqueue (``max_queued``)."""
+        return any(self._max_queued.get(name, self.config.max_queued) for name in self.queue_names)
+
+    @property
     def is_development(self) -> bool:
         """True where a private Redis may be started: status answers then show more."""
         return development_allowed() is None

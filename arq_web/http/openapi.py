@@ -97,7 +97,7 @@ def _submit_problems(front: Front, policy: SubmitPolicy) -> list[ProblemType]:
     found = [problems.PAYLOAD_TOO_LARGE, *(keyed if policy.idempotency != "off" else ())]
     if policy.idempotency == "required":
         found.append(problems.IDEMPOTENCY_KEY_MISSING)
-    if front.hub.config.max_queued:
+    if front.hub.is_limited:
         found.append(problems.QUEUE_FULL)
     return [*found, problems.BACKEND_UNAVAILABLE]
 
@@ -235,7 +235,7 @@ def _list(front: Front) -> Json:
                 "headers": _header("Link", "The next page"),
                 "content": _content("JobList"),
             },
-            **_problems(problems.INVALID_QUERY, problems.JOB_NOT_FOUND, problems.BACKEND_UNAVAILABLE),
+            **_problems(problems.INVALID_QUERY, problems.QUEUE_NOT_FOUND, problems.BACKEND_UNAVAILABLE),
         },
     }
 

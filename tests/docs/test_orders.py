@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from arq_web import Job
 from tests.docs.apps import app_on
 from tests.docs.examples import orders_client, orders_fastapi, orders_litestar
 from tests.support.working import make_hub, queue_of, working
@@ -41,7 +42,7 @@ async def test_a_client_that_asks_again_has_one_order(redis_url: str, namespace:
         async with httpx.AsyncClient(transport=Stutter(app), base_url="http://test") as client:
             answer = await orders_client.order(client, "cup")
 
-        job = hub.queue().job(answer.headers["Content-Location"].split("/")[2])
+        job: Job[str] = hub.queue().job(answer.headers["Content-Location"].split("/")[2])
         info = await job.info()
 
     assert (answer.status_code, "1 x cup from north" in answer.text) == (200, True)
