@@ -189,6 +189,7 @@ class Follower:
                 await asyncio.sleep(pause_s)
         finally:
             self._runner = None
+            self._due.clear()
 
     async def _until_due(self) -> None:
         with suppress(TimeoutError):
