@@ -80,33 +80,24 @@ class JobRoutes:
 
     async def listing(self, asked: Asked) -> Answer:
         """``GET /jobs``: those that the caller may see, a page at a time."""
-        return await self._guarded(lambda: listing.page(self.front, asked)) or problems.not_found("")
+        return await _answered(listing.page(self.front, asked))
 
     async def _of_job(self, asked: Asked, answer: Callable[[Asked, Job[Any], JobInfo], Awaitable[A]]) -> A | Answer:
         """Find the job, if it is the caller's to see."""
 
-        async def found() -> A | None:
+        async def found() -> A | Answer:
             access = self.front.access
-            if not access.may_exist(asked.job_id):
-                return None
-            job: Job[Any] = self.front.hub.queue(asked.queue).job(asked.job_id)
-            info = await job.info()
-            if info.is_dismissed or not await access.may_look(asked, info):
-                return None
-            return await answer(asked, job, info)
+            try:
+                if access.may_exist(asked.job_id):
+                    job: Job[Any] = self.front.hub.queue(asked.queue).job(asked.job_id)
+                    info = await job.info()
+                    if not info.is_dismissed and await access.may_look(asked, info):
+                        return await answer(asked, job, info)
+            except (JobNotFound, InvalidOption):
+                pass  # gone meanwhile, or a queue that is not one of this app
+            return problems.not_found(asked.job_id)
 
-        return await self._guarded(found) or problems.not_found(asked.job_id)
-
-    async def _guarded(self, answer: Callable[[], Awaitable[A | None]]) -> A | Answer | None:
-        """The answer, or the problem that came in between; None when there is nothing to answer for."""
-        try:
-            return await answer()
-        except (JobNotFound, InvalidOption):
-            return None  # an undeclared queue, or gone meanwhile
-        except (StoreUnavailable, StoreFull):
-            return problems.unavailable()
-        except TooManyWaiting as error:
-            return problems.too_many_waiting(error.limit_count)
+        return await _answered(found())
 
     async def _status(self, asked: Asked, job: Job[Any], info: JobInfo) -> Answer:
         etag, wait_s = answers.etag_of(info), self._wait_s(asked)
@@ -148,6 +139,16 @@ class JobRoutes:
         """The wait that is granted, whole seconds; None when none was asked for."""
         asked_s = asked.prefer.wait_s
         return None if asked_s is None else min(asked_s, int(self.front.longest_wait_s))
+
+
+async def _answered(answer: Awaitable[A | Answer]) -> A | Answer:
+    """The answer, or why there is none now."""
+    try:
+        return await answer
+    except (StoreUnavailable, StoreFull):
+        return problems.unavailable()
+    except TooManyWaiting as error:
+        return problems.too_many_waiting(error.limit_count)
 
 
 def _applied(wait_s: int | None) -> dict[str, str]:

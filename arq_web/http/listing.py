@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
+from arq_web.errors import InvalidOption
 from arq_web.http import answers, problems
 from arq_web.http.answers import Answer
 from arq_web.http.asked import Asked
@@ -95,16 +96,16 @@ async def page(front: Front, asked: Asked) -> Answer:
     """Some of the jobs that the caller may see, and where to go on.
 
     A page may have fewer jobs than the limit, or none, while there are more: it ends when enough was looked at.
-
-    Raises:
-        InvalidOption: the queue is not one of this app.
     """
     try:
         wanted = Wanted.of(asked)
+        queue = front.hub.queue(wanted.queue)
     except InvalidQuery as error:
         return problems.invalid_query(error.parameter, error.allowed)
+    except InvalidOption:
+        return problems.queue_not_found(asked.queue)
     principal = await front.access.principal(asked)
-    inspector = Inspector(front.hub.queue(wanted.queue).store)
+    inspector = Inspector(queue.store)
     shown: list[JobInfo] = []
     at: tuple[JobState, int] | None = wanted.at
     for _ in range(LOOKS_PER_PAGE):

@@ -43,6 +43,11 @@ def not_found(job_id: str) -> Answer:
     return _answer(JOB_NOT_FOUND, f"There is no job {job_id!r} here (any more).")
 
 
+def queue_not_found(queue: str) -> Answer:
+    """404: the list was asked for a queue that is not one of this app."""
+    return _answer(QUEUE_NOT_FOUND, f"There is no queue {queue!r} here.")
+
+
 def unavailable() -> Answer:
     """503: Redis does not answer. Says nothing about where it is."""
     return _answer(BACKEND_UNAVAILABLE, "The job store does not answer; try again.", retry_after_s=1)
@@ -118,6 +123,7 @@ def handler_failed(job_id: str, path: str, attempts: int, detail: str) -> Answer
 
 
 JOB_NOT_FOUND: Final = ProblemType("job-not-found", 404, "No such job")
+QUEUE_NOT_FOUND: Final = ProblemType("queue-not-found", 404, "No such queue")
 BACKEND_UNAVAILABLE: Final = ProblemType("backend-unavailable", 503, "Job store unavailable")
 PAYLOAD_TOO_LARGE: Final = ProblemType("payload-too-large", 413, "Payload too large")
 QUEUE_FULL: Final = ProblemType("queue-full", 503, "Queue full")

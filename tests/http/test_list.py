@@ -155,7 +155,7 @@ async def test_one_request_does_not_look_through_a_large_database(
 async def test_an_undeclared_queue_is_not_listed(make_site: MakeSite) -> None:
     site = make_site(routes=ROUTES, owner=user_of)
 
-    assert slug(await site.ask("GET", "/jobs?queue=other", headers=ANN)) == "job-not-found"
+    assert slug(await site.ask("GET", "/jobs?queue=other", headers=ANN)) == "queue-not-found"
 
 
 async def test_there_is_no_list_unless_the_app_says_so(site: Site) -> None:
