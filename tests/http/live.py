@@ -1,7 +1,7 @@
 """An app that users would start: ``uvicorn tests.http.live_fastapi:app``, ``app-worker tests.http.live_litestar:app``.
 
-``POST /climbs?gate=<folder>`` enqueues ``climb``, and answers with the job's id. A climb has ten steps; each begins
-when the file of its number is in the folder. ``GET /pages/<name>`` is a file of the folder ``TEST_PAGES``.
+``POST /climbs?gate=<folder>`` is a job of ten steps; each begins when the file of its number is in the folder.
+``GET /pages/<name>`` is a file of the folder ``TEST_PAGES``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import asyncio
 import os
 from pathlib import Path
 
-from arq_web import INJECTED, Progress, task
+from arq_web import Progress
 
 STEPS = 10
 POLL_S = 0.02
 
 
-@task(name="live.climb", max_tries=3, timeout=120)
-async def climb(gate: str, progress: Progress = INJECTED) -> str:
+async def climb(gate: str, progress: Progress) -> str:
     """Take one step after the other."""
     for step in range(1, STEPS + 1):
         while not Path(gate, str(step)).exists():  # noqa: ASYNC110, ASYNC240 - the test is in another process

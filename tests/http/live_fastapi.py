@@ -5,18 +5,19 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
-from arq_web.fastapi import ArqWeb, Queue
-from tests.http.live import climb, page
+from arq_web.fastapi import INJECTED, ArqWeb, Progress, background_job
+from tests.http import live
 
 app = FastAPI()
-ArqWeb(app, tasks=[climb])
+ArqWeb(app)
 
 
-@app.post("/climbs")
-async def start(gate: str, queue: Queue) -> dict[str, str]:
-    return {"id": (await queue.enqueue(climb, gate)).id}
+@app.post("/climbs", status_code=202)
+@background_job(name="live.climb", max_tries=3, timeout=120)
+async def climb(gate: str, progress: Progress = INJECTED) -> str:
+    return await live.climb(gate, progress)
 
 
 @app.get("/pages/{name}", response_class=HTMLResponse)
 def show(name: str) -> str:
-    return page(name)
+    return live.page(name)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from litestar import Litestar, get, post
 from litestar.enums import MediaType
 
-from arq_web.litestar import ArqWeb, Queue
-from tests.http.live import climb, page
+from arq_web.litestar import INJECTED, ArqWeb, Progress, background_job
+from tests.http import live
 
 
-@post("/climbs")
-async def start(gate: str, queue: Queue) -> dict[str, str]:
-    return {"id": (await queue.enqueue(climb, gate)).id}
+@post("/climbs", status_code=202)
+@background_job(name="live.climb", max_tries=3, timeout=120)
+async def climb(gate: str, progress: Progress = INJECTED) -> str:
+    return await live.climb(gate, progress)
 
 
 @get("/pages/{name:str}", media_type=MediaType.HTML, sync_to_thread=False)
 def show(name: str) -> str:
-    return page(name)
+    return live.page(name)
 
 
-app = Litestar([start, show], plugins=[ArqWeb(tasks=[climb])])
+app = Litestar([climb, show], plugins=[ArqWeb()])
