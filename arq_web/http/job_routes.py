@@ -106,7 +106,7 @@ class JobRoutes:
             info = await self.front.waiters.changed(job, etag, wait_s)
         if asked.has_seen(answers.etag_of(info)):
             return answers.not_modified(info).with_headers(_applied(wait_s))
-        return self._shown(asked, info).with_headers(_applied(wait_s))
+        return (await self._shown(asked, job, info)).with_headers(_applied(wait_s))
 
     async def _result(self, asked: Asked, job: Job[Any], info: JobInfo) -> Answer:
         wait_s = self._wait_s(asked)
@@ -126,14 +126,16 @@ class JobRoutes:
         if word == "finished":
             path = self.front.paths(asked).job(info.id, info.queue)
             return problems.already_finished(info.id, path, info.state.value)
-        return self._shown(asked, info, code=200 if word == "cancelled" else 202)
+        return await self._shown(asked, job, info, code=200 if word == "cancelled" else 202)
 
     async def _dismiss(self, asked: Asked, job: Job[Any], info: JobInfo) -> Answer:
         await job.dismiss()
         return answers.dismissed()
 
-    def _shown(self, asked: Asked, info: JobInfo, *, code: int = 200) -> Answer:
-        return answers.status(info, self.front.paths(asked), code=code, detailed=self.front.is_detailed)
+    async def _shown(self, asked: Asked, job: Job[Any], info: JobInfo, *, code: int = 200) -> Answer:
+        shown = await result.inline(self.front, asked, job, info)
+        paths, detailed = self.front.paths(asked), self.front.is_detailed
+        return answers.status(info, paths, code=code, detailed=detailed, result=shown)
 
     def _wait_s(self, asked: Asked) -> int | None:
         """The wait that is granted, whole seconds; None when none was asked for."""

@@ -8,12 +8,12 @@ from typing import Final
 from urllib.parse import urlencode
 
 from arq_web.errors import InvalidOption
-from arq_web.http import answers, problems
-from arq_web.http.answers import Answer
+from arq_web.http import answers, problems, result
+from arq_web.http.answers import Answer, JobBody
 from arq_web.http.asked import Asked
 from arq_web.http.front import Front
 from arq_web.job import JobInfo, JobState
-from arq_web.queue import DEFAULT_QUEUE
+from arq_web.queue import DEFAULT_QUEUE, Queue
 from arq_web.store.inspection import Inspector
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
@@ -116,7 +116,12 @@ async def page(front: Front, asked: Asked) -> Answer:
         at = wanted.after(state, found.cursor)
         shown += [info for info in found.jobs if await _is_listed(front, asked, wanted, info, principal)]
     following = _url(asked, wanted, at) if at is not None else ""
-    return answers.listing(shown, front.paths(asked), following, detailed=front.is_detailed)
+    return answers.listing([await _body(front, asked, queue, info) for info in shown], following)
+
+
+async def _body(front: Front, asked: Asked, queue: Queue, info: JobInfo) -> JobBody:
+    shown = await result.inline(front, asked, queue.job(info.id), info)
+    return answers.body_of(info, front.paths(asked), detailed=front.is_detailed, result=shown)
 
 
 async def _is_listed(front: Front, asked: Asked, wanted: Wanted, info: JobInfo, principal: str | None) -> bool:

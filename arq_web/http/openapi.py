@@ -28,6 +28,14 @@ RESULT: Final = "x-result"
 """In the 202 of a submit: status and content of the handler's own answer."""
 _PREFIX = "ArqWeb"  # so that no schema of the app's is hidden
 _REF = "#/components/schemas/" + _PREFIX
+_WITHOUT_RESULT: Final = (
+    problems.JOB_CANCELLED,
+    problems.JOB_EXPIRED,
+    problems.RESULT_NOT_KEPT,
+    problems.RESULT_UNREADABLE,
+    problems.HANDLER_FAILED,
+)
+"""How a job ends that has nothing of its handler's to show."""
 
 
 def document_app(document: Json, front: Front) -> None:
@@ -110,8 +118,7 @@ def _waited_for(route: SubmitRoute) -> Json:
     own = {"description": "The handler's own answer, in time", "headers": headers}
     if route.returns:
         own["content"] = route.returns
-    kinds = (problems.JOB_CANCELLED, problems.JOB_EXPIRED, problems.RESULT_NOT_KEPT, problems.HANDLER_FAILED)
-    refusals = _with_any_content(_problems(*kinds))
+    refusals = _with_any_content(_problems(*_WITHOUT_RESULT))
     return {str(route.http.result_status): own, "default": _OWN_ANSWER, **refusals}
 
 
@@ -154,13 +161,7 @@ def _status(front: Front) -> Json:
 
 
 def _result(front: Front) -> Json:
-    refusals = _job_problems(
-        problems.JOB_CANCELLED,
-        problems.JOB_EXPIRED,
-        problems.RESULT_NOT_KEPT,
-        problems.HANDLER_FAILED,
-        problems.TOO_MANY_WAITING,
-    )
+    refusals = _job_problems(*_WITHOUT_RESULT, problems.TOO_MANY_WAITING)
     return {
         "summary": "The result of a job",
         "description": "What the handler came to, as its route would have answered without a job in between: what it "

@@ -117,6 +117,11 @@ def result_not_kept(job_id: str, path: str) -> Answer:
     return _answer(RESULT_NOT_KEPT, "The job succeeded; its result was not kept.", path, job_id)
 
 
+def result_unreadable(job_id: str, path: str) -> Answer:
+    """500: there is a result, but this version of the app cannot tell how its route would have written it."""
+    return _answer(RESULT_UNREADABLE, "The stored result cannot be read by this version of the app.", path, job_id)
+
+
 def handler_failed(job_id: str, path: str, attempts: int, detail: str) -> Answer:
     """500: the handler raised, on its last try. Says no more than the synchronous route would."""
     return _answer(HANDLER_FAILED, detail, path, job_id, attempts)
@@ -137,6 +142,7 @@ JOB_ALREADY_FINISHED: Final = ProblemType("job-already-finished", 409, "Job alre
 JOB_CANCELLED: Final = ProblemType("job-cancelled", 409, "Job cancelled")
 JOB_EXPIRED: Final = ProblemType("job-expired", 410, "Job expired")
 RESULT_NOT_KEPT: Final = ProblemType("result-not-kept", 410, "Result not kept")
+RESULT_UNREADABLE: Final = ProblemType("result-unreadable", 500, "Result unreadable")
 HANDLER_FAILED: Final = ProblemType("handler-failed", 500, "The job failed")
 
 

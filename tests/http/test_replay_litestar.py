@@ -131,6 +131,20 @@ async def test_the_result_is_written_as_the_handler_writes_it(
     assert_same(*await answers_of(config, redis_url, function, options))
 
 
+async def test_what_a_dto_hides_is_shown_nowhere(config: Config, redis_url: str) -> None:
+    """The status shows the result as the handler writes it."""
+    plugin = ArqWeb(url=redis_url, config=config)
+    job = post("/job", status_code=202, return_dto=AccountDTO)(background_job(name="pair")(account))
+    app: Any = Litestar([job], plugins=[plugin])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://web") as client:
+        posted = await client.post("/job")
+        await plugin.hub.worker(burst=True).run()
+        status = await client.get(posted.headers["location"])
+    await plugin.hub.aclose()
+
+    assert status.json()["result"] == {"id": 7, "fullName": "Ann"}
+
+
 def with_footer(response: Response[Any]) -> Response[Any]:
     response.headers["X-After"] = "1"
     return response
