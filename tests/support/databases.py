@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.support.postgres import NoPostgres, PostgresServer, running_postgres
 
-DATABASES = ("sqlite", "postgresql", "mysql")
 MYSQL_ENV = "ARQ_WEB_TEST_MYSQL"
 """A running MySQL or MariaDB, whose user may create databases: mysql+aiomysql://user:password@127.0.0.1:3306/mysql."""
+DATABASES = ("sqlite", "postgresql", *(("mysql",) if MYSQL_ENV in os.environ else ()))
 _numbers = itertools.count(1)
 
 
@@ -39,7 +39,7 @@ async def new_database(kind: str, folder: Path, request: pytest.FixtureRequest) 
     if kind == "sqlite":
         yield f"sqlite+aiosqlite:///{folder / f'test{next(_numbers)}.sqlite'}"
         return
-    server = _mysql_or_skip() if kind == "mysql" else request.getfixturevalue("postgres_server").url()
+    server = os.environ[MYSQL_ENV] if kind == "mysql" else request.getfixturevalue("postgres_server").url()
     name = f"test{os.getpid()}_{next(_numbers)}"
     drop = f"DROP DATABASE {name}" + (" WITH (FORCE)" if kind == "postgresql" else "")
     engine = create_async_engine(server, isolation_level="AUTOCOMMIT")
@@ -51,10 +51,3 @@ async def new_database(kind: str, folder: Path, request: pytest.FixtureRequest) 
         async with engine.connect() as connection:
             await connection.execute(text(drop))
         await engine.dispose()
-
-
-def _mysql_or_skip() -> str:
-    url = os.environ.get(MYSQL_ENV)
-    if not url:
-        pytest.skip(f"no MySQL was named ({MYSQL_ENV})")
-    return url
