@@ -12,6 +12,7 @@ from arq_web.retry import Backoff
 from arq_web.schedule import Schedule, schedule
 from arq_web.sync_queue import SyncJob, SyncQueue
 from arq_web.task import INJECTED, BoundTask, Call, Task, task
+from arq_web.tied.pending import PendingJob
 from arq_web.worker.worker import Worker
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "JobInfo",
     "JobNotFound",
     "JobState",
+    "PendingJob",
     "Progress",
     "ProgressInfo",
     "Queue",

@@ -155,6 +155,11 @@ class Hub:
         return self._queues
 
     @property
+    def is_limited(self) -> bool:
+        """True when one of the queues may refuse an enqueue (``max_queued``)."""
+        return any(self._max_queued.get(name, self.config.max_queued) for name in self.queue_names)
+
+    @property
     def is_development(self) -> bool:
         """True where a private Redis may be started: status answers then show more."""
         return development_allowed() is None
@@ -228,6 +233,7 @@ class Hub:
                 beside += [supervised(each.name, each.run) for each in (make() for make in self.companions)]
             yield
         finally:
+            self.queues.stop_following()  # first: whoever waits for a job that is about to be handed back
             for each in beside:
                 each.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
@@ -239,6 +245,7 @@ class Hub:
     async def aclose(self) -> None:
         """Close the running loop's connections. They open again when somebody uses them."""
         if self._queues is not None:
+            self._queues.stop_following()
             await delivery.wait_for_all()  # what a commit on this thread left for the loop to send
             await self._queues.connections.aclose()
 

@@ -103,6 +103,11 @@ class QueueSet:
         """What follows each change of jobs, in the running loop; it listens where the watcher does."""
         return self._lookout()[2]
 
+    def stop_following(self) -> None:
+        """Let those go who follow jobs in the running loop."""
+        if id(asyncio.get_running_loop()) in self._lookouts:
+            self.follower().stop()
+
     def _lookout(self) -> tuple[asyncio.AbstractEventLoop, Watcher, Follower]:
         loop = asyncio.get_running_loop()
         known = self._lookouts.get(id(loop))

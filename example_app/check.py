@@ -37,7 +37,7 @@ class Shop:
 async def check_all(shop: Shop) -> bool:
     """Check everything, print a line for each; False if anything is wrong."""
     all_well = True
-    for check in (upload_gets_thumbnails, sign_up_twice_sends_one_mail, report_runs_in_the_worker, third_try_succeeds):
+    for check in CHECKS:
         name = check.__name__.replace("_", " ")
         try:
             print(f"OK     {name}: {await check(shop)}", flush=True)
@@ -83,6 +83,19 @@ async def sign_up_twice_sends_one_mail(shop: Shop) -> str:
     return f"{first['job']}, one mail to {ann}"
 
 
+async def order_brings_its_receipt(shop: Shop) -> str:
+    """The order's job goes through the shop's own database: it is committed with the order."""
+    email = f"cy-{uuid4().hex[:8]}@example.com"
+    answer = await shop.http.post("/orders", json={"product": "poster", "email": email})
+    expect(answer.status_code == 202, f"POST /orders answered {answer.status_code} {answer.text}")
+
+    async def arrived() -> bool:
+        return bool(_mails_to(email, shop.mail))
+
+    await wait_for(arrived, f"a receipt for {email}")
+    return f"order {answer.json()['order']}, one mail to {email}"
+
+
 async def report_runs_in_the_worker(shop: Shop) -> str:
     """202 at once; the Location turns ``succeeded`` with the result, made by the process of ``app-worker``."""
     since = (datetime.now(UTC) - timedelta(days=30)).date().isoformat()
@@ -101,6 +114,15 @@ async def third_try_succeeds(shop: Shop) -> str:
     job = await finished(shop, f"/jobs/{answer.json()['job']}")
     expect(job["attempt"] == 3 and job["failures"] == 2, f"attempt {job['attempt']}, failures {job['failures']}")
     return str(job["result"])
+
+
+CHECKS = (
+    upload_gets_thumbnails,
+    sign_up_twice_sends_one_mail,
+    order_brings_its_receipt,
+    report_runs_in_the_worker,
+    third_try_succeeds,
+)
 
 
 async def finished(shop: Shop, location: str) -> dict[str, Any]:

@@ -9,14 +9,16 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from arq_web.fastapi import INJECTED, ArqWeb, Progress, Queue, background_job
+from arq_web.outbox import Outbox
 from example_app.shop import customers, database, images, orders, tasks
-from example_app.shop.replies import Enqueued, Uploaded
+from example_app.shop.replies import Enqueued, Ordered, Uploaded
 from example_app.shop.settings import settings
 
 Session = Annotated[AsyncSession, Depends(database.get_session)]
 
 app = FastAPI(title="Photo shop", lifespan=database.lifespan)
-ArqWeb(app, tasks=[tasks], schedules=tasks.SCHEDULES)
+outbox = Outbox(database.engine, database.outbox_rows)
+ArqWeb(app, tasks=[tasks], schedules=tasks.SCHEDULES, outbox=outbox)
 app.mount("/thumbnails", StaticFiles(directory=settings().thumbnails, check_dir=False))
 
 
@@ -44,6 +46,15 @@ async def sign_up(form: customers.SignUp, session: Session, queue: Queue) -> Enq
     welcome = tasks.send_welcome.options(id=f"welcome:{customer.id}")
     job = await queue.enqueue(welcome, customer.id, customer.name, customer.email)
     return Enqueued(job.id, job.created)
+
+
+@app.post("/orders", status_code=202)
+async def place_order(form: orders.OrderForm, session: Session, queue: Queue) -> Ordered:
+    """Take an order. Its receipt's job is committed with it, or neither is."""
+    order = await orders.place(session, form)
+    job = queue.outbox(session).enqueue(tasks.send_receipt, order.id, form.email)
+    await session.commit()
+    return Ordered(order.id, job.id)
 
 
 @app.post("/orders/{order_id}/reserve", status_code=202)

@@ -13,8 +13,9 @@ from litestar.static_files import create_static_files_router
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from arq_web.litestar import INJECTED, ArqWeb, Progress, Queue, background_job
+from arq_web.outbox import Outbox
 from example_app.shop import customers, database, images, orders, tasks
-from example_app.shop.replies import Enqueued, Uploaded
+from example_app.shop.replies import Enqueued, Ordered, Uploaded
 from example_app.shop.settings import settings
 
 Session = NamedDependency[AsyncSession]
@@ -53,6 +54,15 @@ async def sign_up(data: JSONBody[customers.SignUp], session: Session, queue: Que
     return Enqueued(job.id, job.created)
 
 
+@post("/orders", status_code=202)
+async def place_order(data: JSONBody[orders.OrderForm], session: Session, queue: Queue) -> Ordered:
+    """Take an order. Its receipt's job is committed with it, or neither is."""
+    order = await orders.place(session, data)
+    job = queue.outbox(session).enqueue(tasks.send_receipt, order.id, data.email)
+    await session.commit()
+    return Ordered(order.id, job.id)
+
+
 @post("/orders/{order_id:int}/reserve", status_code=202)
 async def reserve(order_id: FromPath[int], queue: Queue) -> Enqueued:
     """Reserve an order's stock: the task fails twice and then succeeds."""
@@ -69,10 +79,11 @@ async def make_report(
     return await orders.make_report(session, data.since, progress)
 
 
+outbox = Outbox(database.engine, database.outbox_rows)
 thumbnails = create_static_files_router(path="/thumbnails", directories=[settings().thumbnails])
 app = Litestar(
-    [upload_image, newest_images, sign_up, reserve, make_report, thumbnails],
+    [upload_image, newest_images, sign_up, place_order, reserve, make_report, thumbnails],
     dependencies={"session": Provide(database.get_session)},
     lifespan=[database.lifespan],
-    plugins=[ArqWeb(tasks=[tasks], schedules=tasks.SCHEDULES)],
+    plugins=[ArqWeb(tasks=[tasks], schedules=tasks.SCHEDULES, outbox=outbox)],
 )

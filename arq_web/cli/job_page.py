@@ -91,6 +91,7 @@ def _facts(info: JobInfo) -> Iterator[tuple[str, str]]:
     yield "cancel", "requested" if info.cancel_requested else ""
     yield "priority", str(info.priority) if info.priority else ""
     yield "unique key", info.unique or ""
+    yield "owner", info.owner or ""
     yield "options", json.dumps(dict(info.extra), default=str) if info.extra else ""
     if info.progress is not None:
         yield "progress", f"{info.progress.fraction:.0%} {info.progress.message}"

@@ -34,7 +34,7 @@ def _shape(value: Any) -> object:
     if type(value) in _THEMSELVES:
         return value
     if isinstance(value, Mapping):
-        return {"map": sorted(([_text(key), _shape(item)] for key, item in value.items()), key=itemgetter(0))}
+        return {"map": sorted(([_key(key), _shape(item)] for key, item in value.items()), key=itemgetter(0))}
     if isinstance(value, AbstractSet):
         return {"set": sorted(map(_text, value))}
     if isinstance(value, list | tuple):
@@ -44,6 +44,10 @@ def _shape(value: Any) -> object:
         return _leaf(value)
     fields = {name: _shape(getattr(value, name)) for name in names if hasattr(value, name)}
     return {"fields": fields, "extra": _shape(getattr(value, "__pydantic_extra__", None))}
+
+
+def _key(key: object) -> str:
+    return f"'{key}" if type(key) is str else _text(key)  # JSON text never begins so: 1 is not "1"
 
 
 def _text(value: object) -> str:

@@ -1,8 +1,8 @@
 """The end of a request, as ``queue.after_response`` sees it: an ASGI middleware, the same for both frameworks.
 
 The jobs are enqueued when the app has returned: the response was handed to the server by then, background tasks have
-run, and dependencies with ``yield`` have closed (in FastAPI it is then that they commit). So a job never runs before the
-rows that its request wrote are there; for a guarantee that it does run there is the outbox.
+run, and dependencies with ``yield`` have closed (in FastAPI it is then that they commit). So a job never runs before
+the rows that its request wrote are there; for a guarantee that it does run there is the outbox.
 """
 
 from __future__ import annotations

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 import msgspec
 
-from arq_web.codec import result_json
 from arq_web.http.paths import JobPaths, Links
 from arq_web.job import JobInfo, JobState, ProgressInfo, to_datetime
 
@@ -105,7 +104,7 @@ class JobBody(msgspec.Struct, omit_defaults=True):
     worker: str | None = None
     """``host:pid:random`` of its worker; shown while developing only."""
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    """What the handler returned, when it is small enough to be shown here."""
+    """What the handler returned, as its route writes it, when it is small enough to be shown here."""
 
 
 def accepted(
@@ -119,10 +118,15 @@ def accepted(
     return Answer(202, headers, _encoder.encode(body))
 
 
-def status(info: JobInfo, paths: JobPaths, *, code: int = 200, detailed: bool = False) -> Answer:
-    """One look at a job. ``detailed`` shows its worker and the words of its error (for development)."""
+def status(
+    info: JobInfo, paths: JobPaths, *, code: int = 200, detailed: bool = False, result: bytes | None = None
+) -> Answer:
+    """One look at a job. ``detailed`` shows its worker and the words of its error (for development).
+
+    ``result`` is its result as JSON, as its route would write it; None where it is not to be shown here.
+    """
     headers = {"cache-control": "no-store", "etag": etag_of(info), **retry_after(info)}
-    return Answer(code, headers, _encoder.encode(body_of(info, paths, detailed=detailed)))
+    return Answer(code, headers, _encoder.encode(body_of(info, paths, detailed=detailed, result=result)))
 
 
 def pending(info: JobInfo, paths: JobPaths, *, detailed: bool = False) -> Answer:
@@ -132,9 +136,9 @@ def pending(info: JobInfo, paths: JobPaths, *, detailed: bool = False) -> Answer
     return replace(shown, headers={**paths.headers(info.id, info.queue), **headers})
 
 
-def listing(infos: Iterable[JobInfo], paths: JobPaths, following: str, *, detailed: bool = False) -> Answer:
+def listing(jobs: list[JobBody], following: str) -> Answer:
     """200: some jobs; ``following`` is the URL of more of them, or empty."""
-    body = JobList([body_of(info, paths, detailed=detailed) for info in infos], following)
+    body = JobList(jobs, following)
     link = {"link": f'<{following}>; rel="next"'} if following else {}
     return Answer(200, {"cache-control": "no-store", **link}, _encoder.encode(body))
 
@@ -144,7 +148,7 @@ def dismissed() -> Answer:
     return Answer(204, {"cache-control": "no-store"}, media_type=None)
 
 
-def body_of(info: JobInfo, paths: JobPaths, *, detailed: bool = False) -> JobBody:
+def body_of(info: JobInfo, paths: JobPaths, *, detailed: bool = False, result: bytes | None = None) -> JobBody:
     """What is shown of a job."""
     return JobBody(
         id=info.id,
@@ -165,7 +169,7 @@ def body_of(info: JobInfo, paths: JobPaths, *, detailed: bool = False) -> JobBod
         progress=_progress(info.progress) if info.progress else None,
         error=_error(info, detailed=detailed),
         worker=info.worker if detailed else None,
-        result=_inline_result(info),
+        result=msgspec.UNSET if result is None else msgspec.Raw(result),
     )
 
 
@@ -224,15 +228,6 @@ def _error(info: JobInfo, *, detailed: bool) -> ErrorBody | None:
     if info.error is None:
         return None
     return ErrorBody(info.error.type, info.error.reason, info.error.message if detailed else "")
-
-
-def _inline_result(info: JobInfo) -> msgspec.Raw | msgspec.UnsetType:
-    if info.result is None or len(info.result) > INLINE_RESULT_BYTES:
-        return msgspec.UNSET
-    try:
-        return msgspec.Raw(result_json(info.result))
-    except msgspec.DecodeError:  # another codec wrote it (arq_web.arq's pickles): not for HTTP
-        return msgspec.UNSET
 
 
 def _at(at_ms: int | None) -> datetime | None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from arq_web.http import answers, problems
+from arq_web.http import answers, problems, result
 from arq_web.http.answers import Answer
 from arq_web.http.asked import Asked
 from arq_web.http.front import Front
@@ -114,7 +114,7 @@ class EventStream:
         seen = Seen.read(self.asked.last_event_id)
         text = f"retry: {RETRY_MS}\n\n"
         while info is not None and not info.is_dismissed:
-            text += "".join(self._events(info, seen))
+            text += "".join(self._events(info, seen, await self._shown(info)))
             seen = Seen.of(info)
             if text:
                 await send(_body(text.encode()))
@@ -131,17 +131,19 @@ class EventStream:
                     break
         await send(_body(b"", more=False))
 
-    def _events(self, info: JobInfo, seen: Seen) -> Iterator[str]:
+    def _events(self, info: JobInfo, seen: Seen, shown: bytes) -> Iterator[str]:
         now = Seen.of(info)
         if seen.state != now.state:
-            yield _event("state", replace(now, rest=""), self._shown(info))
+            yield _event("state", replace(now, rest=""), shown)
         if info.is_finished and seen != now:
-            yield _event("done", now, self._shown(info))
+            yield _event("done", now, shown)
         elif info.progress is not None and seen != now:
             yield _event("progress", now, answers.progress(info.progress))
 
-    def _shown(self, info: JobInfo) -> bytes:
-        return answers.status(info, self.front.paths(self.asked), detailed=self.front.is_detailed).body
+    async def _shown(self, info: JobInfo) -> bytes:
+        """The status, as ``GET /jobs/{id}`` would have it."""
+        paths, inline = self.front.paths(self.asked), await result.inline(self.front, self.asked, self.job, info)
+        return answers.status(info, paths, detailed=self.front.is_detailed, result=inline).body
 
 
 async def open_stream(front: Front, asked: Asked, job: Job[Any], info: JobInfo) -> EventStream | Answer:

@@ -80,33 +80,24 @@ class JobRoutes:
 
     async def listing(self, asked: Asked) -> Answer:
         """``GET /jobs``: those that the caller may see, a page at a time."""
-        return await self._guarded(lambda: listing.page(self.front, asked)) or problems.not_found("")
+        return await _answered(listing.page(self.front, asked))
 
     async def _of_job(self, asked: Asked, answer: Callable[[Asked, Job[Any], JobInfo], Awaitable[A]]) -> A | Answer:
         """Find the job, if it is the caller's to see."""
 
-        async def found() -> A | None:
+        async def found() -> A | Answer:
             access = self.front.access
-            if not access.may_exist(asked.job_id):
-                return None
-            job: Job[Any] = self.front.hub.queue(asked.queue).job(asked.job_id)
-            info = await job.info()
-            if info.is_dismissed or not await access.may_look(asked, info):
-                return None
-            return await answer(asked, job, info)
+            try:
+                if access.may_exist(asked.job_id):
+                    job: Job[Any] = self.front.hub.queue(asked.queue).job(asked.job_id)
+                    info = await job.info()
+                    if not info.is_dismissed and await access.may_look(asked, info):
+                        return await answer(asked, job, info)
+            except (JobNotFound, InvalidOption):
+                pass  # gone meanwhile, or a queue that is not one of this app
+            return problems.not_found(asked.job_id)
 
-        return await self._guarded(found) or problems.not_found(asked.job_id)
-
-    async def _guarded(self, answer: Callable[[], Awaitable[A | None]]) -> A | Answer | None:
-        """The answer, or the problem that came in between; None when there is nothing to answer for."""
-        try:
-            return await answer()
-        except (JobNotFound, InvalidOption):
-            return None  # an undeclared queue, or gone meanwhile
-        except (StoreUnavailable, StoreFull):
-            return problems.unavailable()
-        except TooManyWaiting as error:
-            return problems.too_many_waiting(error.limit_count)
+        return await _answered(found())
 
     async def _status(self, asked: Asked, job: Job[Any], info: JobInfo) -> Answer:
         etag, wait_s = answers.etag_of(info), self._wait_s(asked)
@@ -115,7 +106,7 @@ class JobRoutes:
             info = await self.front.waiters.changed(job, etag, wait_s)
         if asked.has_seen(answers.etag_of(info)):
             return answers.not_modified(info).with_headers(_applied(wait_s))
-        return self._shown(asked, info).with_headers(_applied(wait_s))
+        return (await self._shown(asked, job, info)).with_headers(_applied(wait_s))
 
     async def _result(self, asked: Asked, job: Job[Any], info: JobInfo) -> Answer:
         wait_s = self._wait_s(asked)
@@ -135,19 +126,31 @@ class JobRoutes:
         if word == "finished":
             path = self.front.paths(asked).job(info.id, info.queue)
             return problems.already_finished(info.id, path, info.state.value)
-        return self._shown(asked, info, code=200 if word == "cancelled" else 202)
+        return await self._shown(asked, job, info, code=200 if word == "cancelled" else 202)
 
     async def _dismiss(self, asked: Asked, job: Job[Any], info: JobInfo) -> Answer:
         await job.dismiss()
         return answers.dismissed()
 
-    def _shown(self, asked: Asked, info: JobInfo, *, code: int = 200) -> Answer:
-        return answers.status(info, self.front.paths(asked), code=code, detailed=self.front.is_detailed)
+    async def _shown(self, asked: Asked, job: Job[Any], info: JobInfo, *, code: int = 200) -> Answer:
+        shown = await result.inline(self.front, asked, job, info)
+        paths, detailed = self.front.paths(asked), self.front.is_detailed
+        return answers.status(info, paths, code=code, detailed=detailed, result=shown)
 
     def _wait_s(self, asked: Asked) -> int | None:
         """The wait that is granted, whole seconds; None when none was asked for."""
         asked_s = asked.prefer.wait_s
         return None if asked_s is None else min(asked_s, int(self.front.longest_wait_s))
+
+
+async def _answered(answer: Awaitable[A | Answer]) -> A | Answer:
+    """The answer, or why there is none now."""
+    try:
+        return await answer
+    except (StoreUnavailable, StoreFull):
+        return problems.unavailable()
+    except TooManyWaiting as error:
+        return problems.too_many_waiting(error.limit_count)
 
 
 def _applied(wait_s: int | None) -> dict[str, str]:

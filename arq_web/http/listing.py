@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
-from arq_web.http import answers, problems
-from arq_web.http.answers import Answer
+from arq_web.errors import InvalidOption
+from arq_web.http import answers, problems, result
+from arq_web.http.answers import Answer, JobBody
 from arq_web.http.asked import Asked
 from arq_web.http.front import Front
 from arq_web.job import JobInfo, JobState
-from arq_web.queue import DEFAULT_QUEUE
+from arq_web.queue import DEFAULT_QUEUE, Queue
 from arq_web.store.inspection import Inspector
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
-LOOKS_PER_PAGE: Final = 5
+LOOKS_PER_PAGE: Final = 10
 """How many times one request looks for jobs that the caller may see: the next goes on where it stopped."""
+SCANS_PER_LOOK: Final = 2
+"""Of 500 keys each: a large database is not looked through for one request."""
 
 STATES: Final = (
     JobState.RUNNING,
@@ -29,8 +32,12 @@ STATES: Final = (
     JobState.CANCELLED,
     JobState.EXPIRED,
 )
-"""The order in which they are listed. The last three are in no index: the whole database is looked through for them."""
-_CURSOR = re.compile(r"([a-z]+)\.([0-9]{1,19})")
+"""The order in which they are listed."""
+_INDEXED_COUNT: Final = 5
+"""The last three are in no index: the whole database is looked through for them."""
+_CURSOR = re.compile(r"([a-z]+)\.([0-9]{1,20})")
+_LAST_CURSOR, _LAST_INDEX = 2**64 - 1, 2**53
+"""Redis takes no larger one: of a SCAN, and safely of a position in an index."""
 
 
 class InvalidQuery(ValueError):
@@ -71,9 +78,10 @@ class Wanted:
         at, cursor = (states[0], 0), asked.query.get("cursor")
         if cursor is not None:
             match = _CURSOR.fullmatch(cursor)
-            if match is None or match[1] not in set(states):
+            if match is None or match[1] not in set(states) or int(match[2]) > _LAST_CURSOR:
                 raise InvalidQuery("cursor", "one that the page before has named")
-            at = (JobState(match[1]), int(match[2]))
+            is_indexed = STATES.index(JobState(match[1])) < _INDEXED_COUNT
+            at = (JobState(match[1]), min(int(match[2]), _LAST_INDEX if is_indexed else _LAST_CURSOR))
         return cls(asked.queue, states, asked.query.get("task"), int(limit), at)
 
     def after(self, state: JobState, cursor: int | None) -> tuple[JobState, int] | None:
@@ -88,27 +96,32 @@ async def page(front: Front, asked: Asked) -> Answer:
     """Some of the jobs that the caller may see, and where to go on.
 
     A page may have fewer jobs than the limit, or none, while there are more: it ends when enough was looked at.
-
-    Raises:
-        InvalidOption: the queue is not one of this app.
     """
     try:
         wanted = Wanted.of(asked)
+        queue = front.hub.queue(wanted.queue)
     except InvalidQuery as error:
         return problems.invalid_query(error.parameter, error.allowed)
+    except InvalidOption:
+        return problems.queue_not_found(asked.queue)
     principal = await front.access.principal(asked)
-    inspector = Inspector(front.hub.queue(wanted.queue).store)
+    inspector = Inspector(queue.store)
     shown: list[JobInfo] = []
     at: tuple[JobState, int] | None = wanted.at
     for _ in range(LOOKS_PER_PAGE):
         if at is None or len(shown) >= wanted.limit:
             break
         state, cursor = at
-        found = await inspector.jobs(state, limit=wanted.limit - len(shown), cursor=cursor)
+        found = await inspector.jobs(state, limit=wanted.limit - len(shown), cursor=cursor, scans=SCANS_PER_LOOK)
         at = wanted.after(state, found.cursor)
         shown += [info for info in found.jobs if await _is_listed(front, asked, wanted, info, principal)]
     following = _url(asked, wanted, at) if at is not None else ""
-    return answers.listing(shown, front.paths(asked), following, detailed=front.is_detailed)
+    return answers.listing([await _body(front, asked, queue, info) for info in shown], following)
+
+
+async def _body(front: Front, asked: Asked, queue: Queue, info: JobInfo) -> JobBody:
+    shown = await result.inline(front, asked, queue.job(info.id), info)
+    return answers.body_of(info, front.paths(asked), detailed=front.is_detailed, result=shown)
 
 
 async def _is_listed(front: Front, asked: Asked, wanted: Wanted, info: JobInfo, principal: str | None) -> bool:

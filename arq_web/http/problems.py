@@ -43,6 +43,11 @@ def not_found(job_id: str) -> Answer:
     return _answer(JOB_NOT_FOUND, f"There is no job {job_id!r} here (any more).")
 
 
+def queue_not_found(queue: str) -> Answer:
+    """404: the list was asked for a queue that is not one of this app."""
+    return _answer(QUEUE_NOT_FOUND, f"There is no queue {queue!r} here.")
+
+
 def unavailable() -> Answer:
     """503: Redis does not answer. Says nothing about where it is."""
     return _answer(BACKEND_UNAVAILABLE, "The job store does not answer; try again.", retry_after_s=1)
@@ -112,12 +117,18 @@ def result_not_kept(job_id: str, path: str) -> Answer:
     return _answer(RESULT_NOT_KEPT, "The job succeeded; its result was not kept.", path, job_id)
 
 
+def result_unreadable(job_id: str, path: str) -> Answer:
+    """500: there is a result, but this version of the app cannot tell how its route would have written it."""
+    return _answer(RESULT_UNREADABLE, "The stored result cannot be read by this version of the app.", path, job_id)
+
+
 def handler_failed(job_id: str, path: str, attempts: int, detail: str) -> Answer:
     """500: the handler raised, on its last try. Says no more than the synchronous route would."""
     return _answer(HANDLER_FAILED, detail, path, job_id, attempts)
 
 
 JOB_NOT_FOUND: Final = ProblemType("job-not-found", 404, "No such job")
+QUEUE_NOT_FOUND: Final = ProblemType("queue-not-found", 404, "No such queue")
 BACKEND_UNAVAILABLE: Final = ProblemType("backend-unavailable", 503, "Job store unavailable")
 PAYLOAD_TOO_LARGE: Final = ProblemType("payload-too-large", 413, "Payload too large")
 QUEUE_FULL: Final = ProblemType("queue-full", 503, "Queue full")
@@ -131,6 +142,7 @@ JOB_ALREADY_FINISHED: Final = ProblemType("job-already-finished", 409, "Job alre
 JOB_CANCELLED: Final = ProblemType("job-cancelled", 409, "Job cancelled")
 JOB_EXPIRED: Final = ProblemType("job-expired", 410, "Job expired")
 RESULT_NOT_KEPT: Final = ProblemType("result-not-kept", 410, "Result not kept")
+RESULT_UNREADABLE: Final = ProblemType("result-unreadable", 500, "Result unreadable")
 HANDLER_FAILED: Final = ProblemType("handler-failed", 500, "The job failed")
 
 

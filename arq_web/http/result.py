@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+import msgspec
+
 from arq_web.codec import result_json
 from arq_web.errors import UndecodableResult, UnknownTask
 from arq_web.http import problems
-from arq_web.http.answers import Answer
+from arq_web.http.answers import INLINE_RESULT_BYTES, Answer
 from arq_web.http.asked import Asked
 from arq_web.http.front import Front
 from arq_web.job import JobInfo, JobState
@@ -36,8 +38,23 @@ async def replay(front: Front, asked: Asked, job: Job[Any], info: JobInfo, heade
         case _ if info.result is None:
             answer = problems.result_not_kept(info.id, path)
         case _:
-            answer = (await _returned(front, asked, job, info)).with_headers(_PRIVATE)
+            written = await _written(front, asked, job, info)
+            answer = problems.result_unreadable(info.id, path) if written is None else written.with_headers(_PRIVATE)
     return answer.with_headers(headers)
+
+
+async def inline(front: Front, asked: Asked, job: Job[Any], info: JobInfo) -> bytes | None:
+    """The result as JSON, for the status; None when there is none, or it is too large, or neither JSON nor text.
+
+    It is what the route would write, never what was stored: a response model may hide some of that.
+    """
+    if info.result is None or len(info.result) > INLINE_RESULT_BYTES:
+        return None
+    try:
+        written = await _written(front, asked, job, info)
+        return None if written is None or len(written.body) > INLINE_RESULT_BYTES else _as_json(written)
+    except Exception:  # noqa: BLE001 - what cannot be written says so where it is fetched
+        return None
 
 
 def _failed(front: Front, info: JobInfo, path: str, headers: Mapping[str, str]) -> Answer:
@@ -50,14 +67,27 @@ def _failed(front: Front, info: JobInfo, path: str, headers: Mapping[str, str]) 
     return problems.handler_failed(info.id, path, info.attempt, detail)
 
 
-async def _returned(front: Front, asked: Asked, job: Job[Any], info: JobInfo) -> Answer:
-    registry = front.hub.registry
-    task = registry.find(info.task)
-    if task is not None:
-        try:
-            answer = await front.replayer.returned(task, job.outcome(info), asked)
-        except (UndecodableResult, UnknownTask):
-            answer = None
-        if answer is not None:
-            return answer
-    return Answer(200, {}, result_json(cast("bytes", info.result)))
+def _as_json(answer: Answer) -> bytes | None:
+    """Its body on one line, for it goes into events, too; text as a string, and nothing else."""
+    kind = (answer.media_type or "").partition(";")[0]
+    if kind == "application/json":
+        return msgspec.json.format(answer.body, indent=-1)
+    return msgspec.json.encode(answer.body.decode()) if kind.startswith("text/") else None
+
+
+async def _written(front: Front, asked: Asked, job: Job[Any], info: JobInfo) -> Answer | None:
+    """The answer to a handler that has returned; None when nobody can tell how its route would write it.
+
+    Not the plain JSON of what is stored then: a response model may have hidden some of it.
+
+    Raises:
+        Exception: what the framework raises when the value does not fit the route.
+    """
+    task = front.hub.registry.find(info.task)
+    if task is None:
+        return None
+    try:
+        answer = await front.replayer.returned(task, job.outcome(info), asked)
+        return answer or Answer(200, {}, result_json(cast("bytes", info.result)))
+    except (UndecodableResult, UnknownTask, msgspec.DecodeError):  # or arq_web.arq's pickles
+        return None

@@ -113,7 +113,7 @@ class Submission:
         key = None if self.policy.idempotency == "off" else self.asked.idempotency_key
         if key is None and self.policy.idempotency == "required":
             return problems.idempotency_key_missing()
-        principal = await self.front.access.principal(self.asked)
+        principal = await self.front.access.principal(self.asked) or None
         owned = self.task if principal is None else self.task.options(owner=principal)
         call = Call(self.task, owned.call_options, (), self.arguments)
         queue = self.front.default_queue.queue_of(call)

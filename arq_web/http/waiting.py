@@ -78,10 +78,6 @@ class Waiters:
             finally:
                 self._open.discard(follow)
 
-    def stop(self) -> None:
-        """End every wait of the running loop: its app shuts down."""
-        self._stop(asyncio.get_running_loop())
-
     async def _wait(self, job: Job[Any], is_awaited: Callable[[JobInfo], bool], within_s: float) -> JobInfo:
         known: JobInfo | None = None
         with self.follow(job) as follow, suppress(TimeoutError):
@@ -99,14 +95,11 @@ class Waiters:
 
     def _check_stopping(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look at the server now and then, for as long as somebody waits in this loop."""
+        ours = [follow for follow in self._open if follow.loop is loop]
         if server_is_stopping():
-            self._stop(loop)
-        if any(follow.loop is loop for follow in self._open):
+            for follow in ours:
+                follow.stop()
+        if ours:
             loop.call_later(CHECK_STOPPING_S, self._check_stopping, loop)
         else:
             self._checked.discard(loop)
-
-    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
-        for follow in self._open:
-            if follow.loop is loop:
-                follow.stop()

@@ -42,6 +42,7 @@ class Dialer:
             StoreUnavailable: it could not be reached, or did not answer.
         """
         await asyncio.sleep(max(0.0, self._not_before - asyncio.get_running_loop().time()))
+        before = _cancellations()
         try:
             async with asyncio.timeout(self._deadline_s):
                 connection = await self._open()
@@ -52,6 +53,9 @@ class Dialer:
             self.back_off()
             raise
         self._failure_count = 0
+        if _cancellations() > before:
+            await connection.disconnect(nowait=True)
+            raise asyncio.CancelledError
         return link_over(connection, receiver)
 
     def back_off(self) -> None:
@@ -177,6 +181,12 @@ class Dialer:
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
 _MOST_DOUBLINGS: Final = 10
+
+
+def _cancellations() -> int:
+    # The wait_for of Python 3.11, by which redis-py sends, loses a cancellation that comes when its future is done.
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def _is_refusal(error: BaseException | None) -> bool:

@@ -145,10 +145,21 @@ class Follower:
             yield follow
         finally:
             job.follows.discard(follow)
-            if not job.follows:
+            if not job.follows and self._jobs.get(key) is job:
                 del self._jobs[key]
                 self._due.discard(job)
                 self._stirred.set()
+
+    def stop(self) -> None:
+        """Stop all who follow now, and ask nothing more of Redis for them: the app's connections are about to close."""
+        for job in self._jobs.values():
+            for follow in job.follows:
+                follow.stop()
+        self._jobs.clear()
+        self._due.clear()
+        self._stirred.set()
+        if self._opening is not None:
+            self._opening.cancel()
 
     def _look_soon(self, jobs: Iterable[_Followed]) -> None:
         self._due.update(jobs)
@@ -178,6 +189,7 @@ class Follower:
                 await asyncio.sleep(pause_s)
         finally:
             self._runner = None
+            self._due.clear()
 
     async def _until_due(self) -> None:
         with suppress(TimeoutError):

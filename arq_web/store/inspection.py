@@ -79,7 +79,7 @@ class Inspector:
         )
         return QueueCounts(now_ms, _int(queued), _int(due), _int(leases), _int(dead), _int(rejects))
 
-    async def jobs(self, state: JobState, *, limit: int = 50, cursor: int = 0) -> Page:
+    async def jobs(self, state: JobState, *, limit: int = 50, cursor: int = 0, scans: int | None = None) -> Page:
         """Jobs of one state: the next ones first; the newest first where they are dead.
 
         ``succeeded``, ``cancelled`` and ``expired`` are in no index: they are looked for in the whole database (SCAN),
@@ -89,6 +89,7 @@ class Inspector:
             state: which ones.
             limit: how many at most.
             cursor: of the page before.
+            scans: how many times SCAN is sent at most, where it is; None until there is enough.
         """
         match state:
             case JobState.QUEUED:
@@ -100,7 +101,7 @@ class Inspector:
             case JobState.DEAD:
                 return await self._indexed(b"dead", state, limit, cursor, newest_first=True)
             case _:
-                return await self._scanned(state, limit, cursor)
+                return await self._scanned(state, limit, cursor, scans)
 
     async def dead_ids(self, *, until_ms: int, skip: int = 0, limit: int = 100) -> list[str]:
         """Ids that died until then (server time), the oldest first; the records of some may be gone already."""
@@ -157,9 +158,11 @@ class Inspector:
         has_more = bool(_list(await self._execute(verb, self._base + index, next_one, next_one)))
         return Page(page.jobs, next_one if has_more else None, page.unreadable)
 
-    async def _scanned(self, state: JobState, limit: int, cursor: int) -> Page:
+    async def _scanned(self, state: JobState, limit: int, cursor: int, scans: int | None) -> Page:
         page, seen = Page(), set[str]()
-        while len(page.jobs) < limit:
+        scanned_count = 0
+        while len(page.jobs) < limit and scanned_count != scans:
+            scanned_count += 1
             cursor, found = await self._scan(cursor, b"")
             new = [job_id for job_id in found if job_id not in seen]
             seen.update(new)

@@ -36,16 +36,19 @@ DEFAULT_KEEP_S = 3600
 
 
 class ProgressNote(msgspec.Struct, array_like=True):
-    """``ProgressInfo`` as a list, which may end early."""
+    """``ProgressInfo`` as a list, which may end early; and which attempt said it."""
 
     fraction: float
     message: str = ""
+    attempt: int | None = None
     current: int | float | None = None
     total: int | float | None = None
     eta_s: float | None = None
 
-    def info(self) -> ProgressInfo:
-        """For everybody."""
+    def info(self, attempt: int) -> ProgressInfo | None:
+        """For everybody; None when another attempt than this one said it: notes outlive an attempt that was lost."""
+        if self.attempt not in (None, attempt):
+            return None
         return ProgressInfo(self.fraction, self.message, self.current, self.total, self.eta_s)
 
 
@@ -167,7 +170,7 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             is_dismissed=b"d" in flags,
             worker=None if worker == b"-" else worker.decode(errors="replace"),
             error=_error(noted),
-            progress=noted.progress.info() if noted.progress else None,
+            progress=noted.progress.info(int(attempt)) if noted.progress and state is JobState.RUNNING else None,
             has_result=has_result,
             gone_at_ms=(int(due) or None) if state.is_terminal else None,
             result=note if has_result else None,

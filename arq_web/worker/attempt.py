@@ -284,7 +284,7 @@ async def _report(running: Running, said: ProgressInfo) -> None:
     """
     job = running.job
     before = job.note
-    progress = ProgressNote(said.fraction, storable(said.message), said.current, said.total, said.eta_s)
+    progress = ProgressNote(said.fraction, storable(said.message), job.attempt, said.current, said.total, said.eta_s)
     note = Note(before.reason, before.type, before.message, before.traceback, before.since_ms, progress)
     with contextlib.suppress(StoreError):
         await running.store.progress(job.id, job.attempt, job.token, encode_note(note))

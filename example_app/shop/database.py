@@ -1,4 +1,4 @@
-"""The shop's database: two tables, a session, and some orders to report on."""
+"""The shop's database: two tables and an outbox, a session, and some orders to report on."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
+from arq_web.outbox import outbox_table
 from example_app.shop.settings import make_directories, settings
 
 PRODUCTS = ("print", "poster", "canvas", "photo book")
+PRICE_CENTS = dict(zip(PRODUCTS, (900, 1900, 4900, 2900), strict=True))
 SAMPLE_ORDER_COUNT = 120
 
 
@@ -45,11 +47,15 @@ class Order(Base):
     price_cents: Mapped[int]
 
 
+outbox_rows = outbox_table(Base.metadata)
+"""Jobs that are part of a transaction: a table like the others."""
+
+
 @asynccontextmanager
 async def lifespan(_app: object = None) -> AsyncIterator[None]:
     """What an app does around its life, in either framework: the worker runs it too, at the same time."""
     make_directories()
-    async with _engine(settings().database_url).begin() as connection:
+    async with engine().begin() as connection:
         for table in Base.metadata.sorted_tables:
             await connection.execute(CreateTable(table, if_not_exists=True))
         # By fixed ids, and ignored if they are there: web and worker may both be doing this right now.
@@ -66,7 +72,12 @@ async def get_session() -> AsyncIterator[AsyncSession]:
 def open_session() -> AsyncSession:
     """A session where no framework hands one out: ``async with open_session() as session``."""
     # What was loaded stays readable after a commit: reading it again would need an await that no attribute can do.
-    return AsyncSession(_engine(settings().database_url), expire_on_commit=False)
+    return AsyncSession(engine(), expire_on_commit=False)
+
+
+def engine() -> AsyncEngine:
+    """The database's; a function, for it is asked for when the settings are known."""
+    return _engine(settings().database_url)
 
 
 @functools.cache

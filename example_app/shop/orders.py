@@ -1,16 +1,16 @@
-"""What was sold: a report for the owner who asks, a summary for the nightly mail."""
+"""What is ordered, and what was sold: a report for the owner who asks, a summary for the nightly mail."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from example_app.shop.database import PRODUCTS, Order
+from example_app.shop.database import PRICE_CENTS, PRODUCTS, Order
 
 # The sample database is small: a real report takes its time, and then there is progress to look at.
 PAUSE_S = 0.6
@@ -42,6 +42,27 @@ class OrderReport:
     order_count: int
     revenue_cents: int
     products: list[ProductSales]
+
+
+@dataclass(frozen=True)
+class OrderForm:
+    """What somebody orders, and where the receipt goes."""
+
+    product: str
+    email: str
+
+    def __post_init__(self) -> None:
+        """Refuse what the shop does not have: a request with it is answered by a 4xx, and leaves nothing."""
+        if self.product not in PRODUCTS:
+            raise ValueError(f"there are {', '.join(PRODUCTS)}")
+
+
+async def place(session: AsyncSession, form: OrderForm) -> Order:
+    """Write down an order of today, in the caller's transaction."""
+    order = Order(day=datetime.now(UTC).date(), product=form.product, price_cents=PRICE_CENTS[form.product])
+    session.add(order)
+    await session.flush()  # so that it has its number
+    return order
 
 
 async def make_report(session: AsyncSession, since: date, tell_progress: TellProgress) -> OrderReport:

@@ -15,6 +15,14 @@ class Enqueued:
 
 
 @dataclass(frozen=True)
+class Ordered:
+    """An order was taken, and so was the job of its receipt: one does not exist without the other."""
+
+    order: int
+    job: str
+
+
+@dataclass(frozen=True)
 class Uploaded:
     """A picture was stored, and its thumbnails are on their way."""
 

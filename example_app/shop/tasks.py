@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from arq_web import INJECTED, Backoff, DoNotRetry, JobContext, Retry, cron, schedule, task
 from example_app.shop import images, mail, orders
-from example_app.shop.database import open_session
+from example_app.shop.database import Order, open_session
 from example_app.shop.settings import settings
 
 ZONE = "Europe/Berlin"
@@ -25,6 +25,15 @@ async def send_welcome(customer_id: UUID, name: str, email: str) -> str:
     """Greet a new customer; returns the mail's Message-ID."""
     text = f"Hello {name},\n\nwelcome to the photo shop.\n"
     return await _send(email, "Welcome", text, unique=f"welcome-{customer_id}")
+
+
+@task(max_tries=5, timeout=30)
+async def send_receipt(order_id: int, email: str) -> str:
+    """Thank for an order, which is there by now; returns the mail's Message-ID."""
+    async with open_session() as session:
+        order = await session.get_one(Order, order_id)
+    text = f"Thank you! Order {order.id}: one {order.product}, {order.price_cents / 100:.2f} euros.\n"
+    return await _send(email, f"Your order {order.id}", text, unique=f"receipt-{order.id}")
 
 
 @task(max_tries=3, retry=Backoff(base_s=0.4, cap_s=0.8))

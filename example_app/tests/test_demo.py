@@ -43,7 +43,7 @@ def bare(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_everything_works(framework: str, environ: dict[str, str]) -> None:
-    """Thumbnails appear, one mail is sent, app-worker makes the report, the flaky task succeeds at its third try."""
+    """Thumbnails and mails appear, app-worker makes the report, the flaky task succeeds at its third try."""
     with start_demo(environ, framework, "--check") as demo:
         output = demo.communicate(timeout=100)[0]
 
@@ -51,6 +51,7 @@ def test_everything_works(framework: str, environ: dict[str, str]) -> None:
     assert [line.split(":")[0] for line in output.splitlines() if line.startswith("OK")] == [
         "OK     upload gets thumbnails",
         "OK     sign up twice sends one mail",
+        "OK     order brings its receipt",
         "OK     report runs in the worker",
         "OK     third try succeeds",
     ]

@@ -44,6 +44,24 @@ async def test_the_same_address_signs_up_once(shop_data: Path) -> None:
     assert first.id == second.id != other.id
 
 
+async def test_an_order_is_part_of_the_callers_transaction(shop_data: Path) -> None:
+    """So its receipt's job is, too."""
+    async with database.lifespan(), database.open_session() as session:
+        kept_id = (await orders.place(session, orders.OrderForm("poster", "ann@example.com"))).id
+        await session.commit()
+        dropped_id = (await orders.place(session, orders.OrderForm("print", "ann@example.com"))).id
+        await session.rollback()
+
+    async with database.open_session() as session:
+        assert (await session.get_one(database.Order, kept_id)).product == "poster"
+        assert await session.get(database.Order, dropped_id) is None
+
+
+def test_what_the_shop_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="photo book"):
+        orders.OrderForm("sculpture", "ann@example.com")
+
+
 @pytest.mark.parametrize("email", ["ann", "ann@", "ann@example.com\nBcc: bob@example.com"])
 def test_what_is_no_address_is_refused(email: str) -> None:
     with pytest.raises(ValueError, match="name or email"):

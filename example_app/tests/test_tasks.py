@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from arq_web import DoNotRetry, Retry
-from example_app.shop import database, tasks
+from example_app.shop import database, orders, tasks
 from example_app.tests.conftest import Inbox
 
 CUSTOMER = UUID(int=7)
@@ -47,6 +47,17 @@ async def test_an_address_that_does_not_exist_is_not_tried_again(inbox: Inbox) -
 
     with pytest.raises(DoNotRetry, match="no such mailbox"):
         await tasks.send_welcome(CUSTOMER, "Ann", "ann@example.com")
+
+
+async def test_a_receipt_names_what_was_ordered(shop_data: Path, inbox: Inbox) -> None:
+    async with database.lifespan(), database.open_session() as session:
+        order = await orders.place(session, orders.OrderForm("canvas", "ann@example.com"))
+        await session.commit()
+        message_id = await tasks.send_receipt(order.id, "ann@example.com")
+
+    [mail] = inbox.mails
+    assert (mail["To"], mail["Message-ID"]) == ("ann@example.com", message_id)
+    assert "one canvas, 49.00 euros" in str(mail.get_payload())
 
 
 async def test_the_nightly_digest_goes_to_the_owner(shop_data: Path, inbox: Inbox) -> None:

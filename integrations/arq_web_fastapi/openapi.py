@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 
 from arq_web.http.front import Front
-from arq_web.http.openapi import RESULT, document_app, document_submit
+from arq_web.http.openapi import RESULT, SubmitRoute, document_app, document_submit
 from arq_web_fastapi._compat import methods_of, routes_of
 from arq_web_fastapi.routes import JobRoute
+
+_UNREADABLE_BODY: Final = {
+    "description": "The body cannot be read",
+    "content": {"application/json": {"schema": {"type": "object", "properties": {"detail": {"type": "string"}}}}},
+}
+"""FastAPI answers so, and does not document it."""
 
 
 def document_jobs(app: FastAPI, front: Front) -> None:
@@ -39,4 +45,7 @@ def _document_submits(document: dict[str, Any], app: FastAPI, front: Front) -> N
                 continue  # not shown, or FastAPI keeps the document that it made once
             declared = responses.pop(str(getattr(route, "status_code", None) or 200), {})
             own = responses.pop("202", {})  # from the route's responses={202: ...}
-            document_submit(operation, front, route.endpoint.http, declared.get("content", {}), own)
+            if "requestBody" in operation:
+                responses.setdefault("400", _UNREADABLE_BODY)
+            job = route.endpoint
+            document_submit(operation, front, SubmitRoute(job.policy, job.http, declared.get("content", {}), own))

@@ -106,6 +106,9 @@ class ArqWeb:
             owner=owner,
             max_streams=max_streams,
         )
+        self._attach(app, front, dependencies)
+
+    def _attach(self, app: FastAPI, front: Front, dependencies: Sequence[params.Depends]) -> None:
         setattr(app.state, FRONT_STATE, front)
         router = APIRouter(lifespan=self._lifespan)
         add_job_routes(router, front, dependencies)

@@ -86,4 +86,5 @@ def _handler(front: Front, each: Route) -> Callable[..., Any]:
     async def handler(request: Request[Any, Any, Any]) -> Response[Any]:
         return response_of(await each.answer(asked_by(request, front)))
 
+    handler.__name__ = f"job_{each.name}"  # Litestar makes the operation's id of it
     return handler

@@ -11,8 +11,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPI
 
 from arq_web.http.front import Front
-from arq_web.http.openapi import document_app, document_submit
-from arq_web.http.submit import SubmitPolicy
+from arq_web.http.openapi import SubmitRoute, document_app, document_submit
+from arq_web_litestar.routes import JobRoute
 
 
 class JobsDocument:
@@ -21,7 +21,7 @@ class JobsDocument:
     def __init__(self, front: Front) -> None:
         """Nothing is known yet: routes come later."""
         self._front = front
-        self._submits: dict[tuple[str, str], tuple[SubmitPolicy, str | None]] = {}
+        self._submits: dict[tuple[str, str], tuple[JobRoute[..., Any], str | None]] = {}
 
     def documented(self, config: OpenAPIConfig) -> OpenAPIConfig:
         """The app's configuration, whose document is completed when it is made. The given one is left alone."""
@@ -36,24 +36,25 @@ class JobsDocument:
         own.to_openapi_schema = to_openapi_schema  # type: ignore[method-assign]
         return own
 
-    def add(self, path: str, handler: HTTPRouteHandler, returns: Any, policy: SubmitPolicy) -> None:
+    def add(self, path: str, handler: HTTPRouteHandler, job: JobRoute[..., Any]) -> None:
         """Describe a route that is a job, whatever status its decorator assumed."""
         for method in handler.http_methods:
-            self._submits[path, str(method).lower()] = (policy, handler.response_description)
+            self._submits[path, str(method).lower()] = (job, handler.response_description)
         handler.status_code = 202
         # Among the responses, where Litestar makes its schema and components; in the end it stands in the 202.
         # Litestar takes a container of None for no content at all, but the result is a null.
-        annotation = type(None) if returns is None else returns
+        annotation = type(None) if job.plan.returns is None else job.plan.returns
         result = ResponseSpec(annotation, generate_examples=False)
-        handler.responses = {**(handler.responses or {}), policy.result_status: result}
+        handler.responses = {**(handler.responses or {}), job.http.result_status: result}
 
     def _completed(self, document: dict[str, Any]) -> dict[str, Any]:
-        for (path, method), (policy, words) in self._submits.items():
+        for (path, method), (job, words) in self._submits.items():
             operation = document.get("paths", {}).get(path, {}).get(method)
             if operation is not None:  # it may be left out of the document
                 responses = operation["responses"]
                 own = responses.pop("202")
-                returns = responses.pop(str(policy.result_status), own).get("content", {})
-                document_submit(operation, self._front, policy, returns, {**own, "description": words})
+                returns = responses.pop(str(job.http.result_status), own).get("content", {})
+                found = SubmitRoute(job.policy, job.http, returns, {**own, "description": words})
+                document_submit(operation, self._front, found)
         document_app(document, self._front)
         return document

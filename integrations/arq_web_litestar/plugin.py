@@ -160,7 +160,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             if isinstance(fn, JobRoute):
                 check_job(name, handler, fn, self.hub)
                 self._bind(name, handler, fn)
-                self._document.add(route.path_format, handler, fn.plan.returns, fn.http)
+                self._document.add(route.path_format, handler, fn)
 
     def on_cli_init(self, cli: Group) -> None:
         """Add ``litestar jobs worker``: what ``app-worker`` does, for the app that ``litestar`` found."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,13 +11,18 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
 from arq_web import Config
 from arq_web.fastapi import ArqWeb, background_job
 from tests.http.site import said
+
+
+class Indented(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, indent=2).encode()
 
 
 class Account(BaseModel):
@@ -109,6 +115,41 @@ async def test_the_result_is_written_as_the_route_writes_it(
     if result.status_code != 500:
         assert headers.pop("cache-control") == "private"
     assert (status, headers, body) == said(plain)
+
+
+async def test_what_a_response_model_hides_is_shown_nowhere(config: Config, redis_url: str) -> None:
+    """Neither in the status nor in the events: they show the result as the route writes it."""
+    async with pair(config, redis_url, account, {"response_model": Shown}) as (app, answers):
+        _, result = await answers()
+        url = str(result.url).removesuffix("/result")
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://web") as client:
+            status, events = await client.get(url), await client.get(url + "/events")
+
+    assert status.json()["result"] == result.json() == {"id": 7, "fullName": "Ann"}
+    assert '"result":{"id":7,"fullName":"Ann"}' in events.text
+    assert "hidden" not in status.text + events.text
+
+
+class Pixels(Response):
+    media_type = "image/x-pixels"
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "shown"), [(page, HTMLResponse, "<b>ü</b>"), (page, Pixels, None), (accounts, Indented, "[")]
+)
+async def test_in_the_status_a_result_is_json_or_a_string(
+    config: Config, redis_url: str, function: Callable[..., Any], kind: type[Response], shown: str | None
+) -> None:
+    """Anything else is where it is fetched. On one line: an event has no others."""
+    async with pair(config, redis_url, function, {"response_class": kind}) as (app, answers):
+        _, result = await answers()
+        url = str(result.url).removesuffix("/result")
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://web") as client:
+            status, events = await client.get(url), await client.get(url + "/events")
+
+    assert status.json().get("result") == (result.json() if shown == "[" else shown)
+    assert b"\n" not in status.content
+    assert events.text.count("event: done\ndata: ") == 1
 
 
 async def test_what_its_router_says_counts(config: Config, redis_url: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis.asyncio as redis_async
 
 from arq_web.http.problems import PROBLEM_BASE
 from arq_web.job import JobState
@@ -171,15 +172,32 @@ async def test_a_head_is_the_result_without_its_body(site: Site) -> None:
     assert (head.status_code, head.content, dict(head.headers)) == (200, b"", dict(whole.headers))
 
 
-async def test_a_result_that_this_version_cannot_read_is_shown_as_it_was_stored(site: Site) -> None:
-    """Of a task that was renamed without an alias, for example: the app that answers does not know it."""
-    posted = await site.finished("/greet", json={"name": "Ann"})
-    tasks: dict[str, Any] = site.hub.registry._by_name
-    del tasks["http.greet"]
+async def test_a_result_of_a_task_that_is_not_known_here_is_not_shown(sites: list[Site]) -> None:
+    """It was renamed without an alias, say. What its route would have hidden is not known any more either."""
+    posted = await sites[0].finished("/greet", json={"name": "Ann"})
+    for site in sites:
+        tasks: dict[str, Any] = site.hub.registry._by_name
+        del tasks["http.greet"]
+
+    results = [await site.ask("GET", result_of(posted)) for site in sites]
+
+    assert (results[0].status_code, slug(results[0])) == (500, "result-unreadable")
+    assert "Ann" not in results[0].text
+    assert said(results[0]) == said(results[1])
+    assert "result" not in (await sites[0].ask("GET", posted.headers["location"])).json()
+
+
+async def test_a_result_that_is_no_json_of_ours_is_not_shown(site: Site, redis: redis_async.Redis) -> None:
+    """A pickle of arq's, for example."""
+    posted = await site.finished("/note", json={"name": "Ann"})
+    key = site.hub.queue("emails").store.base + b"j:" + posted.json()["id"].encode()
+    record = await redis.get(key)
+    assert isinstance(record, bytes)
+    await redis.set(key, record.replace(b'{"r":"Ann"}', b"pickled....."[:11]), keepttl=True)
 
     result = await site.ask("GET", result_of(posted))
 
-    assert (result.status_code, result.json()) == (200, {"words": "Hello, Ann.", "length": 11})
+    assert (result.status_code, slug(result)) == (500, "result-unreadable")
 
 
 def result_of(posted: httpx.Response) -> str:

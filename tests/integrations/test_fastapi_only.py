@@ -481,7 +481,7 @@ def test_the_document_keeps_what_fastapi_says_and_adds_the_result(module: Module
 
     assert operation["description"] == "Make a report."
     assert operation["tags"] == ["reports"]
-    assert list(operation["responses"]) == ["202", "422", "413", "503"]
+    assert list(operation["responses"]) == ["202", "400", "410", "413", "422", "503"]
     result = operation["responses"]["202"]["x-result"]
     assert result["status"] == 200
     assert result["content"]["application/json"]["schema"]["additionalProperties"] == {"type": "string"}

@@ -402,8 +402,8 @@ class TestHandlers:
         document = (await site.client.get("/schema/openapi.json")).json()
 
         responses = document["paths"]["/go"]["post"]["responses"]
-        assert responses.keys() == {"202", "413", "418", "503"}
-        assert responses["202"]["headers"].keys() == {"Location", "Link", "Retry-After", "X-Own"}
+        assert responses.keys() == {"202", "400", "410", "413", "418", "422", "503"}
+        assert responses["202"]["headers"].keys() == {"Location", "Link", "Retry-After", "Idempotent-Replayed", "X-Own"}
 
     async def test_every_method_and_path_of_a_handler_is_documented_and_its_own_operation_class_kept(
         self, make_site: MakeSite

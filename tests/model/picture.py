@@ -143,7 +143,7 @@ def _info(job: Job, queue: str, about: About) -> JobInfo:
         cancel_requested=job.is_cancel_requested,
         worker=None if job.worker == "-" else job.worker,
         error=error,
-        progress=ProgressInfo(*noted["progress"]) if "progress" in noted else None,
+        progress=ProgressInfo(*noted["progress"]) if "progress" in noted and job.state is JobState.RUNNING else None,
         has_result=has_result,
         gone_at_ms=about(job.gone) if job.gone else None,
         result=job.note if has_result else None,

@@ -11,10 +11,10 @@ from sqlalchemy.pool import NullPool
 
 from arq_web import Hub
 from tests.outbox import shop
-from tests.support.databases import new_database
+from tests.support.databases import DATABASES, new_database
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     async with new_database(request.param, tmp_path, request) as url:
         engine = create_async_engine(url, poolclass=NullPool)

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from arq_web.errors import StoreRefused, StoreUnavailable
+from arq_web.store.dial import Dialer
 from arq_web.store.pipelined import Connection
 from arq_web.store.target import RedisTarget
 from tests.support.ports import free_port
@@ -275,3 +276,29 @@ def test_the_renewal_thread_asks_sentinels_and_clusters(sentinel: int, cluster: 
         assert client.ping() is True
     with closing(RedisTarget.from_url(f"redis+cluster://127.0.0.1:{cluster[0]}").make_sync_client(0.5)) as client:
         assert client.eval("return KEYS[1]", 1, "{b}") == b"{b}"
+
+
+class _Nobody:
+    """Who gets the replies of a connection that is closed at once."""
+
+    def on_replies(self, replies: object) -> None: ...
+
+    def on_writable(self) -> None: ...
+
+    def on_lost(self, why: str) -> None: ...
+
+
+@pytest.mark.parametrize("turns", range(1, 24))
+async def test_a_dial_that_is_cancelled_ends_wherever_it_is(redis_url: str, turns: int) -> None:
+    """Else whoever closes the app while a connection is being opened waits for it: for ever, in asyncio.run."""
+    dialing = asyncio.create_task(Dialer(RedisTarget.from_url(redis_url), deadline_s=5).dial(_Nobody()))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if dialing.done():
+        dialing.result().abort()
+        return
+
+    dialing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await dialing

@@ -29,9 +29,11 @@ from tests.support.store_helpers import (
     claim_one,
     command,
     enqueue_and_claim,
+    expire_lease,
     info_of,
     new_token,
     put_record,
+    reclaim,
     record_of,
     rejects,
     settle,
@@ -187,7 +189,7 @@ async def test_a_note_comes_back_as_it_was_noted(store: Store) -> None:
         'no "route"\n',
         "Traceback ...",
         5,
-        ProgressNote(0.25, "a quarter", 1, 4, 2.5),
+        ProgressNote(0.25, "a quarter", 1, 2, 8, 2.5),
         {"status": 503},
     )
     job = await enqueue_and_claim(store, "a")
@@ -198,14 +200,32 @@ async def test_a_note_comes_back_as_it_was_noted(store: Store) -> None:
 
     assert again.note == note
     assert info.error is not None
-    assert info.progress is not None
     assert (info.error.reason, info.error.message, info.error.since_ms) == ("failed", 'no "route"\n', 5)
     assert (info.error.traceback, info.error.data) == ("Traceback ...", {"status": 503})
-    assert info.progress == ProgressInfo(0.25, "a quarter", 1, 4, 2.5)
+
+
+@pytest.mark.parametrize("end", ["release", "crash", "reclaim"])
+async def test_progress_is_that_of_the_attempt_that_runs(store: Store, end: str) -> None:
+    """The note of an attempt that was lost stays; its bar must not be shown for a job that waits, nor for the next."""
+    job = await enqueue_and_claim(store, "a")
+    await store.progress("a", 1, job.token, b'{"progress":[0.9,"almost",1]}')
+    assert (await info_of(store, "a")).progress == ProgressInfo(0.9, "almost")
+
+    if end == "reclaim":
+        await expire_lease(store, "a")
+        await reclaim(store)
+    else:
+        await settle(store, job, "release" if end == "release" else "crash")
+    assert (await info_of(store, "a")).progress is None
+    job = await claim_one(store)
+    assert (await info_of(store, "a")).progress is None
+    await store.progress("a", 2, job.token, b'{"progress":[0.1,"again",2]}')
+
+    assert (await info_of(store, "a")).progress == ProgressInfo(0.1, "again")
 
 
 @pytest.mark.parametrize(
-    "progress", [b"[0.5]", b'[0.5,""]', b'[0.5,"",null,null,null]', b'[0.5,"",null,null,null,"new"]']
+    "progress", [b"[0.5]", b'[0.5,""]', b'[0.5,"",1,null,null,null]', b'[0.5,"",1,null,null,null,"new"]']
 )
 async def test_a_progress_may_say_less_or_more_than_we_do(store: Store, progress: bytes) -> None:
     """Workers of another version write it."""

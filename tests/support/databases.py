@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.support.postgres import NoPostgres, PostgresServer, running_postgres
 
-DATABASES = ("sqlite", "postgresql")
+MYSQL_ENV = "ARQ_WEB_TEST_MYSQL"
+"""A running MySQL or MariaDB, whose user may create databases: mysql+aiomysql://user:password@127.0.0.1:3306/mysql."""
+DATABASES = ("sqlite", "postgresql", *(("mysql",) if MYSQL_ENV in os.environ else ()))
 _numbers = itertools.count(1)
 
 
@@ -36,14 +39,15 @@ async def new_database(kind: str, folder: Path, request: pytest.FixtureRequest) 
     if kind == "sqlite":
         yield f"sqlite+aiosqlite:///{folder / f'test{next(_numbers)}.sqlite'}"
         return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    name = f"test{next(_numbers)}"
-    engine = create_async_engine(server.url(), isolation_level="AUTOCOMMIT")
+    server = os.environ[MYSQL_ENV] if kind == "mysql" else request.getfixturevalue("postgres_server").url()
+    name = f"test{os.getpid()}_{next(_numbers)}"
+    drop = f"DROP DATABASE {name}" + (" WITH (FORCE)" if kind == "postgresql" else "")
+    engine = create_async_engine(server, isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         await connection.execute(text(f"CREATE DATABASE {name}"))
     try:
-        yield server.url(database=name)
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:
         async with engine.connect() as connection:
-            await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+            await connection.execute(text(drop))
         await engine.dispose()

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import String
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import NullPool
 
-from tests.support.databases import new_database
+from tests.support.databases import DATABASES, new_database
 
 
 class Base(DeclarativeBase):
@@ -23,10 +24,10 @@ class Row(Base):
     __tablename__ = "rows"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str] = mapped_column(unique=True)
+    text: Mapped[str] = mapped_column(String(100), unique=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     async with new_database(request.param, tmp_path, request) as url:
         engine = create_async_engine(url, poolclass=NullPool)

@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 from tests.support.working import make_hub, queue_of, working
 
 STEPS = 3_000
-LAST = f'[1.0,"counting",{STEPS},{STEPS},0.0]'
+LAST = f'[1.0,"counting",1,{STEPS},{STEPS},0.0]'
 
 
 @task
