@@ -233,7 +233,6 @@ class Hub:
                 beside += [supervised(each.name, each.run) for each in (make() for make in self.companions)]
             yield
         finally:
-            self.queues.stop_following()  # first: whoever waits for a job that is about to be handed back
             for each in beside:
                 each.cancel()
             await asyncio.gather(*beside, return_exceptions=True)

@@ -13,7 +13,7 @@ from arq_web.queue import DEFAULT_QUEUE
 MAX_KEY_CHARS = 255
 _VISIBLE = re.compile(r"[!-~]+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_ETAG = re.compile(r'(?:W/)?("[^"]*")|\*')
+_ETAG = re.compile(r'("[^"]*")|\*')
 
 
 class InvalidHeader(ValueError):

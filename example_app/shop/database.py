@@ -18,7 +18,7 @@ from arq_web.outbox import outbox_table
 from example_app.shop.settings import make_directories, settings
 
 PRODUCTS = ("print", "poster", "canvas", "photo book")
-PRICE_CENTS = dict(zip(PRODUCTS, (900, 1900, 4900, 2900), strict=True))
+PRICE_CENTS: dict[str, int] = dict(zip(PRODUCTS, (900, 1900, 4900, 2900), strict=True))
 SAMPLE_ORDER_COUNT = 120
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import redis.asyncio as redis_async
 
+from arq_web.job import JobState
 from tests.http.site import MakeSite, Site, said, slug
 
 ROUTES = ["status", "result", "events", "cancel", "list"]
@@ -50,6 +51,21 @@ async def test_nobody_in_particular_has_no_jobs(make_site: MakeSite) -> None:
     await site.submit("/double/3", headers=ANN)
 
     assert await all_of(site, "/jobs", {}) == []
+
+
+async def test_a_dismissed_job_is_not_listed(make_site: MakeSite) -> None:
+    """Whether it waited, runs, or had ended: its record is there for a minute."""
+    site = make_site(routes=[*ROUTES, "delete"], owner=user_of)
+    ended = await site.finished("/double/1", headers=ANN)
+    async with site.working():
+        running = await site.submit("/hang", headers=ANN)
+        await site.reach(running, JobState.RUNNING)
+        before = await all_of(site, "/jobs", ANN)
+        for posted in (ended, running):
+            await site.ask("DELETE", posted.headers["location"], headers=ANN)
+        after = await all_of(site, "/jobs", ANN)
+
+    assert (len(before), after) == (2, [])
 
 
 async def test_with_authorize_it_decides(make_site: MakeSite) -> None:

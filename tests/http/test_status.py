@@ -170,6 +170,23 @@ async def test_a_head_is_the_get_without_its_body(sites: list[Site]) -> None:
     assert said(heads[0]) == said(heads[1])
 
 
+async def test_to_a_head_no_body_is_handed_to_the_server(site: Site) -> None:
+    """Most servers would drop it, as the test client does; none must have to."""
+    posted = await site.submit("/double/2")
+    sent: list[dict[str, object]] = []
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    path = posted.headers["location"]
+    scope = {"type": "http", "method": "HEAD", "path": path, "raw_path": path.encode(), "query_string": b""}
+    more = {"http_version": "1.1", "asgi": {"version": "3.0"}, "scheme": "http", "root_path": "", "headers": []}
+    await site.app({**scope, **more, "client": None, "server": None}, None, send)
+
+    assert sent[0]["status"] == 200
+    assert b"".join(bytes(message["body"]) for message in sent[1:]) == b""  # type: ignore[call-overload]
+
+
 async def test_a_long_poll_returns_at_the_change(site: Site) -> None:
     """Not after its time."""
     posted = await site.submit("/double/2")

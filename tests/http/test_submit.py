@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from arq_web.job import JobState
@@ -69,6 +70,20 @@ async def test_what_only_looks_never_enqueues(site: Site, method: str) -> None:
     assert response.status_code in (204, 405)
     assert (await site.hub.queue().store.read("any")) is None
     assert await waiting_count(site) == 0
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+async def test_behind_a_proxy_links_have_its_prefix(site: Site, prefix: str) -> None:
+    """Whether the proxy takes it off the path (uvicorn --root-path), or not."""
+    transport = httpx.ASGITransport(app=site.app, root_path="/api")
+    async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
+        posted = await client.post(prefix + "/double/2")
+        job_id = posted.json()["id"]
+        status = await client.get(f"{prefix}/jobs/{job_id}")
+
+    assert posted.headers["location"] == f"/api/jobs/{job_id}"
+    assert all(link.startswith(f"/api/jobs/{job_id}") for link in posted.json()["links"].values())
+    assert status.json()["links"] == posted.json()["links"]
 
 
 async def test_links_lead_only_to_routes_that_the_app_has(make_site: MakeSite) -> None:

@@ -269,6 +269,25 @@ class TestOverALine:
             assert proxy.request_count - before_count <= 30
             assert proxy.connection_count == 2
 
+    async def test_what_happens_before_the_first_push_can_arrive_is_learned_too(
+        self, proxy: Proxy, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The first look does not wait for the subscription: it takes another connection, which takes its time."""
+        monkeypatch.setattr(follower_module, "LOOK_AGAIN_S", 3600.0)
+        connections = Connections(RedisTarget.from_url(proxy.url), deadline_s=5)
+        slow = Store(connections, store.namespace, "default")
+        follower = Follower(ReplyChannel(connections, store.namespace))
+        await slow.server_now_ms()
+        proxy.delay_s = 0.1
+        await enqueue_one(store, "a")
+        with follower.follow(slow, "a") as follow:
+            await after(follow)
+            assert not follower._replies.is_open
+            await claim_one(store)
+
+            assert await state_after(follow) is JobState.RUNNING
+        await connections.aclose()
+
     async def test_a_change_during_an_outage_is_learned_after_it(
         self, far: Store, store: Store, proxy: Proxy, far_follower: Follower
     ) -> None:

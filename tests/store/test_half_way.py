@@ -81,7 +81,7 @@ async def make_one_of_each(store: Store) -> ClaimedJob:
     await enqueue_one(store, "due", due="d60000")
     await store.declare("daily", "print", 1)
     for watched in ("running", "ready", "expired"):
-        await store.watch(watched, "channel")
+        await store.watch(watched, "channel", follow=True)
     await make_due(store, "due")
     await expire_lease(store, "running")
     await command(store, "ZADD", store.base + b"due", 1, "without a record")
@@ -144,10 +144,11 @@ async def test_a_worker_that_may_not_publish_still_ends_its_jobs(store: Store, w
 
 
 async def test_a_claim_that_may_not_publish_takes_its_jobs(store: Store, without_channels: Store) -> None:
-    """One of those it meets has expired, and somebody waits for it."""
+    """One of those it meets has expired, and somebody waits for it; the other is followed."""
     await enqueue_one(store, "old", expires="a1")
     await enqueue_one(store, "new")
     await store.watch("old", "channel")
+    await store.watch("new", "channel", follow=True)
 
     assert (await claim_one(without_channels)).id == "new"
     assert await state_of(store, "old") is JobState.EXPIRED

@@ -10,7 +10,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
-from arq_web import INJECTED, Job, JobContext, Progress, Queue, SyncJob, SyncQueue, task
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from arq_web import INJECTED, Job, JobContext, PendingJob, Progress, Queue, SyncJob, SyncQueue, task
 from arq_web.task import AsyncTask, SyncTask
 
 
@@ -53,6 +56,15 @@ def right_sync_calls(queue: SyncQueue) -> None:
     assert_type(job.result(timeout=timedelta(seconds=5)), list[int])
 
 
+def right_tied_calls(queue: Queue, sync_queue: SyncQueue, session: Session, async_session: AsyncSession) -> None:
+    """Tied to something: never awaited, and the same for both queues and both kinds of session."""
+    assert_type(queue.after_response.enqueue(send_welcome, 1, "a@b.c"), PendingJob[str])
+    assert_type(queue.after_commit(async_session).enqueue(resize, "a.png", 100), PendingJob[list[int]])
+    assert_type(sync_queue.after_commit(session).enqueue(resize, "a.png", 100), PendingJob[list[int]])
+    assert_type(queue.outbox(async_session).enqueue(send_welcome.options(id="a"), 1, "a@b.c"), PendingJob[str])
+    assert_type(sync_queue.outbox(session).enqueue_many([send_welcome.call(1, "a@b.c")]), list[PendingJob[str]])
+
+
 async def tasks_are_still_functions() -> None:
     """A unit test calls them."""
     assert_type(await send_welcome(1, "a@b.c"), str)
@@ -60,6 +72,14 @@ async def tasks_are_still_functions() -> None:
     asynchronous: AsyncTask[..., str] = send_welcome
     synchronous: SyncTask[..., list[int]] = resize
     print(asynchronous, synchronous)
+
+
+async def wrong_tied_calls(queue: Queue, session: AsyncSession) -> None:
+    """Each line is an error for both checkers; an await that is too much as well."""
+    queue.after_response.enqueue(send_welcome, 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    queue.outbox(session).enqueue(send_welcome, "1", "a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await queue.after_commit(session).enqueue(no_result)  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    queue.after_commit("session")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def wrong_calls(queue: Queue) -> None:
