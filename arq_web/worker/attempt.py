@@ -149,10 +149,12 @@ class AttemptRunner:
         deadline = self._deadlines.begin(running.task or current_task(), limits.timeout_s)
         try:
             value = await self._call(task, running, args, kwargs)
-        except asyncio.CancelledError as error:
+        except (asyncio.CancelledError, TimeoutError) as error:  # some libraries make the one of the other
             if deadline.has_passed and running.reason is None:
                 deadline.task.uncancel()
                 return timed_out(task, job, int(limits.timeout_s * 1000))
+            if isinstance(error, TimeoutError):
+                return self._failed(error, task, job)
             return _outcome_of_cancellation(error, running, task)
         except GeneratorExit:  # the loop is torn down under us
             raise

@@ -6,9 +6,10 @@ A timer for each costs more than everything else that is done around a short tas
 from __future__ import annotations
 
 import asyncio
+import time
 
 STEP_S = 0.01
-"""No attempt is cancelled before its time, and none so much after it."""
+"""No attempt is cancelled before its time, and none more than this after it, while the loop keeps its own times."""
 
 
 def current_task() -> asyncio.Task[None]:
@@ -39,7 +40,8 @@ class Deadlines:
 
     def begin(self, task: asyncio.Task[None], timeout_s: float) -> Deadline:
         """Cancel ``task`` when ``timeout_s`` have passed, unless its deadline ends before."""
-        step = int((self._loop.time() + timeout_s) / STEP_S) + 1
+        # Not by the loop's own time: uvloop cuts it to whole milliseconds, which would be early.
+        step = int((time.monotonic() + timeout_s) / STEP_S) + 1
         if step != self._latest:
             earlier, self._latest = self._latest, step
             self._drop_empty(earlier)
@@ -47,7 +49,7 @@ class Deadlines:
         waiting = self._waiting.get(step)
         if waiting is None:
             waiting = self._waiting[step] = set()
-            self._timers[step] = self._loop.call_at(step * STEP_S, self._pass, step)
+            self._set_timer(step)
         waiting.add(deadline)
         return deadline
 
@@ -65,7 +67,13 @@ class Deadlines:
             del self._waiting[step]
             self._timers.pop(step).cancel()
 
+    def _set_timer(self, step: int) -> None:
+        self._timers[step] = self._loop.call_later(step * STEP_S - time.monotonic(), self._pass, step)
+
     def _pass(self, step: int) -> None:
+        if time.monotonic() < step * STEP_S:  # uvloop rounds to a millisecond
+            self._set_timer(step)
+            return
         del self._timers[step]
         for deadline in self._waiting.pop(step):
             deadline.has_passed = True

@@ -48,7 +48,8 @@ class Running:
     task: asyncio.Task[None] | None = None
     reason: StopReason | None = None
     may_be_cancelled: bool = True
-    """False for an attempt that goes on although the job's cancellation was asked for."""
+    """False for an attempt that goes on although the job's cancellation was asked for; and before it begins, for only
+    its runner knows. The next renewal says it again."""
     is_settling: bool = False
     is_reported_stuck: bool = False
     stop: threading.Event | None = None

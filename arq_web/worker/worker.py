@@ -269,7 +269,7 @@ class Worker:
 
     def _start_attempts(self, store: Store, token: str, jobs: list[ClaimedJob]) -> None:
         """Take over what a claim brought: nothing may come between the claim's reply and this."""
-        claimed = [Running(job, store, self._runner.timeout_s(job)) for job in jobs]
+        claimed = [Running(job, store, self._runner.timeout_s(job), may_be_cancelled=False) for job in jobs]
         self._table.add_claimed(store.queue, token, claimed)
         if jobs:
             self._claimer.lease_counts[store.queue] = max(1, self._claimer.lease_counts.get(store.queue, 0))
@@ -292,6 +292,7 @@ class Worker:
     async def _attempt(self, running: Running) -> None:
         """One attempt, from its start to its settlement."""
         job = running.job
+        running.may_be_cancelled = True
         emit(
             events.JOB_CLAIMED,
             job=job.id,

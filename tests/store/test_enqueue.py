@@ -14,6 +14,7 @@ from tests.support.store_helpers import (
     HOUR_MS,
     LARGE,
     TASK,
+    WORKER,
     claim,
     claim_one,
     command,
@@ -34,6 +35,7 @@ from tests.support.store_helpers import (
     record_of,
     score_of,
     settle,
+    settlement,
     snapshot,
     state_of,
     ttl_ms,
@@ -423,6 +425,37 @@ async def test_more_than_a_thousand_jobs_go_in_parts_each_all_or_nothing(store: 
 
     assert await state_of(store, "job-999") is JobState.QUEUED
     assert await store.read("job-1000") is None
+
+
+async def test_a_thousand_jobs_with_all_that_they_may_have_are_one_script(store: Store) -> None:
+    """Their keys go in few commands; none has more arguments than a script may pass on."""
+    jobs = [
+        new_job(f"{n:04}", unique=f"key-{n}", payload=LARGE, priority=0 if n % 2 else 1, replace=Replace.FINISHED)
+        for n in range(1000)
+    ]
+    answers = (await store.enqueue(jobs)).jobs
+
+    assert answers == [Enqueued(job.id, created=True) for job in jobs]
+    assert await members(store, "ready") == [job.id for job in jobs[::2] + jobs[1::2]]
+    assert len(await keys(store, "p:*")) == len(await keys(store, "u:*")) == 1000
+    assert await counted(store) == {"enqueued": 1000}
+    assert not (await store.enqueue([new_job(unique="key-999")])).jobs[0].created
+
+
+async def test_a_thousand_jobs_put_in_the_place_of_ended_ones_leave_nothing_of_them(store: Store) -> None:
+    """Neither their large payloads nor their places among the dead."""
+    old = [new_job(f"{n:04}", payload=LARGE) for n in range(1000)]
+    await store.enqueue(old)
+    while running := (await claim(store, 1000)).jobs:  # one claim brings 4 MiB at most
+        await store.settle(WORKER, [settlement(job, "bury") for job in running])
+
+    new = [new_job(job.id, replace=Replace.FINISHED, due="d60000" if n % 2 else "0") for n, job in enumerate(old)]
+    assert all(answer.created for answer in (await store.enqueue(new)).jobs)
+
+    assert (await keys(store, "p:*"), await members(store, "dead")) == ([], [])
+    assert await members(store, "ready") == [job.id for job in new[::2]]
+    assert sorted(await members(store, "due")) == [job.id for job in new[1::2]]
+    assert {(await state_of(store, job.id)) for job in new[:4]} == {JobState.QUEUED, JobState.SCHEDULED}
 
 
 async def test_a_job_that_counts_as_gone_gives_way_though_its_record_is_there(store: Store) -> None:
