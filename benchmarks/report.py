@@ -86,7 +86,7 @@ def _settings(results: Results) -> str:
     rows = [(each.name, each.versions, each.delivery, each.settings) for each in results.systems]
     return (
         f"## How\n\nMedians of up to {results.rounds} rounds; a target is judged by the worse quartile. "
-        f"Every job of every cell ran exactly once, or the cell has failed. {results.took_s / 60:.1f} minutes.\n\n"
+        f"Every job was counted; what was lost or ran twice is named. {results.took_s / 60:.1f} minutes.\n\n"
         f"{machine}\n\n{_table(('system', 'versions', 'a killed worker', 'settings'), rows)}"
     )
 

@@ -49,7 +49,7 @@ def after_idle(system: System, size: Size) -> Figures:
 def loaded(system: System, size: Size, *, per_s: float | None = None) -> Figures:
     """Jobs at a steady rate (default half of what the system drains), whether or not earlier ones were answered."""
     if per_s is None:
-        top_rate = size.top_rate or drain(system, size, seconds=1.0)["drain_per_s"]
+        top_rate = size.top_rate or drain(system, size)["drain_per_s"]
         per_s = top_rate / 2
     count = max(100, int(per_s * size.seconds(LOAD_S)))
     with _warm(system, count) as (here, producer, workers):

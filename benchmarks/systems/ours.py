@@ -14,7 +14,7 @@ PACKAGES = ("arq-web",)
 DELIVERY = "at least once"
 RESULTS_OPTIONAL = True
 SETTINGS = {"": "all defaults (leases of 8 s, fencing, results kept 1 h), --concurrency, uvloop"}
-ROUGH_RATE = {"": 15_000}
+ROUGH_RATE = {"": 20_000}
 SPAWNS_PROCESSES = True
 
 KEEP_RESULT_S = Config().keep_result_s if base.spec().results else 0
