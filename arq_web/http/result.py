@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from arq_web.codec import result_json
-from arq_web.errors import UndecodableResult, UnknownTask
+from arq_web.errors import UndecodableResult
 from arq_web.http import problems
 from arq_web.http.answers import INLINE_RESULT_BYTES, Answer
 from arq_web.http.asked import Asked
@@ -89,5 +89,5 @@ async def _written(front: Front, asked: Asked, job: Job[Any], info: JobInfo) -> 
     try:
         answer = await front.replayer.returned(task, job.outcome(info), asked)
         return answer or Answer(200, {}, result_json(cast("bytes", info.result)))
-    except (UndecodableResult, UnknownTask, msgspec.DecodeError):  # or arq_web.arq's pickles
+    except (UndecodableResult, msgspec.DecodeError):  # or arq_web.arq's pickles
         return None

@@ -70,7 +70,8 @@ async def pair(
     hub = ArqWeb(app, url=url, config=config).hub
     router = router or APIRouter()
     router.post("/plain", **options)(function)
-    router.post("/job", **options | {"status_code": 202})(background_job(name="pair")(function))
+    accepted: dict[str, Any] = {**options, "status_code": 202}
+    router.post("/job", **accepted)(background_job(name="pair")(function))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
 
     async def answers() -> tuple[httpx.Response, httpx.Response]:

@@ -86,8 +86,10 @@ async def answers_of(
 ) -> tuple[httpx.Response, httpx.Response]:
     """What the function answers as a handler, and as the result of a job."""
     plugin = ArqWeb(url=url, config=config)
-    job = post("/job", **options | {"status_code": 202})(background_job(name="pair")(function))
-    plain = post("/plain", **options | {"status_code": 200})(function)
+    for_job: dict[str, Any] = {**options, "status_code": 202}
+    for_plain: dict[str, Any] = {**options, "status_code": 200}
+    job = post("/job", **for_job)(background_job(name="pair")(function))
+    plain = post("/plain", **for_plain)(function)
     handlers = wrap([plain, job])
     app: Any = Litestar(handlers if isinstance(handlers, list) else [handlers], plugins=[plugin], **app_options)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

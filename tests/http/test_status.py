@@ -50,6 +50,18 @@ async def test_a_finished_job_shows_its_small_result_and_asks_nobody_to_come_bac
     assert "retry-after" not in response.headers
 
 
+@pytest.mark.parametrize(("length", "is_shown"), [(16_000, True), (17_000, False)])
+async def test_a_large_result_is_only_where_it_is_fetched(site: Site, length: int, *, is_shown: bool) -> None:
+    """A client that polls the status must not carry it away each time."""
+    posted = await site.finished("/greet", json={"name": "x" * length})
+
+    shown = (await site.ask("GET", posted.headers["location"])).json()
+    result = (await site.ask("GET", posted.json()["links"]["result"])).json()
+
+    assert len(result["words"]) > length
+    assert shown.get("result") == (result if is_shown else None)
+
+
 async def test_a_running_job_shows_its_progress(site: Site) -> None:
     async with site.working():
         posted = await site.submit("/step")

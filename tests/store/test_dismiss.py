@@ -1,4 +1,4 @@
-"""Dismissing: nobody sees the job any more. What waits is cancelled, what runs is asked to end, what ended goes."""
+"""Dismissing: nobody sees the job any more. What waits is cancelled, what runs is asked to end, the rest is cleared."""
 
 from __future__ import annotations
 
