@@ -40,6 +40,12 @@ def test_every_script_has_a_section() -> None:
     assert sorted(headings(section(PAGE, "Scripts"), 3)) == VERBS
 
 
+def test_every_file_that_scripts_share_is_named() -> None:
+    shared = {f"{path.name}" for path in LUA.glob("_*.lua")}
+
+    assert {word for word in code(section(PAGE, "Scripts")) if word.startswith("_")} == shared
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_arguments_of_a_script_are_listed_in_their_order(verb: str) -> None:
     """Whoever sends a script by hand must not swap two."""
