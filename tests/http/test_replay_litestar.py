@@ -66,6 +66,10 @@ async def anything() -> Any:
     return {"at": datetime(2026, 1, 1, tzinfo=UTC), "price": Decimal("1.50"), "tags": {"a"}}
 
 
+async def odd() -> Any:
+    return complex(1, 2)
+
+
 async def text() -> str:
     return "ü"
 
@@ -198,6 +202,18 @@ async def test_a_controllers_words_count(config: Config, redis_url: str) -> None
         await plugin.hub.worker(burst=True).run()
         assert_same(await client.post("/v1/plain"), await client.get(posted.json()["links"]["result"]))
     await plugin.hub.aclose()
+
+
+async def test_the_app_answers_for_a_value_that_cannot_be_written(config: Config, redis_url: str) -> None:
+    """As for the plain handler: its log, its own answer to a 500."""
+
+    def handle(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
+        return Response(f"oops: {error}", status_code=500, media_type=MediaType.TEXT)
+
+    plain, result = await answers_of(config, redis_url, odd, {}, exception_handlers={500: handle})
+
+    assert (result.status_code, result.text) == (plain.status_code, plain.text)
+    assert result.text.startswith("oops: 500: Unable to serialize")
 
 
 async def test_the_apps_own_exception_handler_answers_for_a_replayed_exception(config: Config, redis_url: str) -> None:
