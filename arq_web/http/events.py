@@ -18,13 +18,11 @@ from arq_web.http import answers, problems, result
 from arq_web.http.answers import Answer
 from arq_web.http.asked import Asked
 from arq_web.http.front import Front
-from arq_web.http.waiting import TooManyWaiting
+from arq_web.http.waiting import Message, Receive, TooManyWaiting, stopped_when_gone
 from arq_web.job import JobInfo
 from arq_web.queue import Job
 from arq_web.store.follower import Follow
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -95,15 +93,11 @@ class EventStream:
             return
         try:
             with suppress(OSError), self.front.waiters.follow(self.job) as follow:
-                listening = asyncio.create_task(_stop_when_gone(receive, follow), name="arq_web.events.client")
-                try:
-                    # A client that reads nothing holds up a send, and by that the server's exit: give it up.
-                    async with asyncio.timeout(self.front.longest_wait_s + STUCK_AFTER_S):
-                        await send(start)
-                        await self._tell(follow, send)
-                finally:
-                    listening.cancel()
-                    await asyncio.wait((listening,))
+                # A client that reads nothing holds up a send, and by that the server's exit: give it up.
+                stuck = asyncio.timeout(self.front.longest_wait_s + STUCK_AFTER_S)
+                async with stopped_when_gone(follow, receive), stuck:
+                    await send(start)
+                    await self._tell(follow, send)
         except TooManyWaiting as error:
             await _send_answer(problems.too_many_waiting(error.limit_count), send)
 
@@ -158,13 +152,6 @@ async def open_stream(front: Front, asked: Asked, job: Job[Any], info: JobInfo) 
 
 def _event(name: str, seen: Seen, data: bytes) -> str:
     return f"id: {seen}\nevent: {name}\ndata: {data.decode()}\n\n"
-
-
-async def _stop_when_gone(receive: Receive, follow: Follow) -> None:
-    with suppress(OSError):
-        while (await receive())["type"] != "http.disconnect":
-            pass
-    follow.stop()
 
 
 async def _send_answer(answer: Answer, send: Send) -> None:

@@ -103,7 +103,7 @@ class JobRoutes:
         etag, wait_s = answers.etag_of(info), self._wait_s(asked)
         is_news = "if-none-match" in asked.headers and not asked.has_seen(etag)
         if wait_s is not None and not is_news and not info.is_finished:
-            info = await self.front.waiters.changed(job, etag, wait_s)
+            info = await self.front.waiters.changed(job, etag, wait_s, asked.request.receive)
         if asked.has_seen(answers.etag_of(info)):
             return answers.not_modified(info).with_headers(_applied(wait_s))
         return (await self._shown(asked, job, info)).with_headers(_applied(wait_s))
@@ -111,7 +111,7 @@ class JobRoutes:
     async def _result(self, asked: Asked, job: Job[Any], info: JobInfo) -> Answer:
         wait_s = self._wait_s(asked)
         if wait_s is not None and not info.is_finished:
-            info = await self.front.waiters.ended(job, wait_s)
+            info = await self.front.waiters.ended(job, wait_s, asked.request.receive)
         if not info.is_finished:
             pending = answers.pending(info, self.front.paths(asked), detailed=self.front.is_detailed)
             return pending.with_headers(_applied(wait_s))

@@ -151,7 +151,7 @@ class Submission:
     async def _after(self, job: Job[Any], wait_s: int) -> JobInfo | None:
         """How it stands after the wait; None when that is not known. The job is there, whatever happens here."""
         try:
-            return await self.front.waiters.ended(job, wait_s)
+            return await self.front.waiters.ended(job, wait_s, self.asked.request.receive)
         except (TooManyWaiting, JobNotFound, StoreUnavailable, StoreFull):
             return None
 

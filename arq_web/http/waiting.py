@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 from arq_web.errors import JobNotFound
@@ -14,6 +14,9 @@ from arq_web.http.stopping import server_is_stopping
 from arq_web.job import JobInfo
 from arq_web.queue import Job
 from arq_web.store.follower import Follow
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 
 MAX_WAITING_COUNT = 1000
 CHECK_STOPPING_S: Final = 0.2
@@ -43,21 +46,25 @@ class Waiters:
         """How many wait now."""
         return len(self._open)
 
-    async def changed(self, job: Job[Any], seen_etag: str, within_s: float) -> JobInfo:
+    async def changed(self, job: Job[Any], seen_etag: str, within_s: float, receive: Receive) -> JobInfo:
         """The job, as soon as its entity tag is another than ``seen_etag``, or as it is after ``within_s``.
 
-        Earlier, unchanged, when the server is told to stop.
+        Earlier, unchanged, when the server is told to stop, or when ``receive`` tells that the client is gone.
 
         Raises:
             TooManyWaiting: this process has no place left.
             JobNotFound: it is gone.
             StoreUnavailable: Redis did not answer, all the time.
         """
-        return await self._wait(job, lambda info: info.is_finished or answers.etag_of(info) != seen_etag, within_s)
 
-    async def ended(self, job: Job[Any], within_s: float) -> JobInfo:
+        def is_awaited(info: JobInfo) -> bool:
+            return info.is_finished or answers.etag_of(info) != seen_etag
+
+        return await self._wait(job, is_awaited, within_s, receive)
+
+    async def ended(self, job: Job[Any], within_s: float, receive: Receive) -> JobInfo:
         """The job, as soon as it has ended, or as it is after ``within_s``. Else as ``changed``."""
-        return await self._wait(job, lambda info: info.is_finished, within_s)
+        return await self._wait(job, lambda info: info.is_finished, within_s, receive)
 
     @contextmanager
     def follow(self, job: Job[Any]) -> Iterator[Follow]:
@@ -78,10 +85,12 @@ class Waiters:
             finally:
                 self._open.discard(follow)
 
-    async def _wait(self, job: Job[Any], is_awaited: Callable[[JobInfo], bool], within_s: float) -> JobInfo:
+    async def _wait(
+        self, job: Job[Any], is_awaited: Callable[[JobInfo], bool], within_s: float, receive: Receive
+    ) -> JobInfo:
         known: JobInfo | None = None
         with self.follow(job) as follow, suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
+            async with stopped_when_gone(follow, receive), asyncio.timeout(within_s):
                 while not follow.is_stopped:
                     info = await follow.next()
                     if follow.is_stopped:
@@ -103,3 +112,29 @@ class Waiters:
             loop.call_later(CHECK_STOPPING_S, self._check_stopping, loop)
         else:
             self._checked.discard(loop)
+
+
+@asynccontextmanager
+async def stopped_when_gone(follow: Follow, receive: Receive) -> AsyncIterator[None]:
+    """Stop ``follow`` as soon as its client is gone: nobody hears the answer, and others want the place.
+
+    Args:
+        follow: the client's place.
+        receive: the request's ASGI channel; what is left of the body is read from it, and dropped.
+    """
+    listening = asyncio.create_task(_stop_when_gone(follow, receive), name="arq_web.http.client")
+    try:
+        yield
+    finally:
+        listening.cancel()
+        await asyncio.wait((listening,))
+
+
+async def _stop_when_gone(follow: Follow, receive: Receive) -> None:
+    is_read = False
+    with suppress(OSError):
+        while (message := await receive())["type"] != "http.disconnect":
+            if is_read:  # a middleware that gives the body again and again; its receive never tells, and never waits
+                return
+            is_read = not message.get("more_body", False)
+    follow.stop()

@@ -106,8 +106,23 @@ async def streaming(
 ) -> AsyncGenerator[Stream]:
     """Ask for a stream; the body begins when the response has. At the end the client goes away."""
     stream = Stream()
+    serving = asyncio.create_task(_serve(app, scope_of(url, headers, method), stream))
+    started = asyncio.create_task(stream._started.wait())
+    try:
+        await asyncio.wait((started, serving), timeout=LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+        yield stream
+        stream.leave()
+        await asyncio.wait_for(serving, LIMIT_S)
+    finally:
+        for task in (serving, started):
+            task.cancel()
+        await asyncio.wait((serving, started))
+
+
+def scope_of(url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> dict[str, Any]:
+    """A request as an ASGI server gives it to the app."""
     parts = urlsplit(url)
-    scope = {
+    return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
@@ -122,17 +137,6 @@ async def streaming(
         "server": ("web", 80),
         "state": {},
     }
-    serving = asyncio.create_task(_serve(app, scope, stream))
-    started = asyncio.create_task(stream._started.wait())
-    try:
-        await asyncio.wait((started, serving), timeout=LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
-        yield stream
-        stream.leave()
-        await asyncio.wait_for(serving, LIMIT_S)
-    finally:
-        for task in (serving, started):
-            task.cancel()
-        await asyncio.wait((serving, started))
 
 
 async def _serve(app: ASGIApp, scope: dict[str, Any], stream: Stream) -> None:
