@@ -12,6 +12,7 @@ from arq_web.http import answers, problems, result
 from arq_web.http.answers import Answer, JobBody
 from arq_web.http.asked import Asked
 from arq_web.http.front import Front
+from arq_web.http.paths import encoded_path
 from arq_web.job import JobInfo, JobState
 from arq_web.queue import DEFAULT_QUEUE, Queue
 from arq_web.store.inspection import Inspector
@@ -134,4 +135,4 @@ def _url(asked: Asked, wanted: Wanted, at: tuple[JobState, int]) -> str:
     state, cursor = at
     query = {name: asked.query[name] for name in ("state", "task", "limit") if name in asked.query}
     queue = {} if wanted.queue == DEFAULT_QUEUE else {"queue": wanted.queue}
-    return f"{asked.jobs_path}?{urlencode({**queue, **query, 'cursor': f'{state.value}.{cursor}'})}"
+    return f"{encoded_path(asked.jobs_path)}?{urlencode({**queue, **query, 'cursor': f'{state.value}.{cursor}'})}"

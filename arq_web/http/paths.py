@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -14,6 +15,17 @@ from arq_web.queue import DEFAULT_QUEUE
 RouteName = Literal["status", "result", "events", "cancel", "list", "delete"]
 ROUTE_NAMES: Final[tuple[RouteName, ...]] = get_args(RouteName)
 DEFAULT_ROUTES: Final[frozenset[RouteName]] = frozenset({"status", "result", "events", "cancel"})
+_VALID = re.compile(r"(?!//)(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
+
+
+def encoded_path(path: str) -> str:
+    """A path as it may stand in a header and in a link: a valid one as it is, of any other all but its slashes encoded.
+
+    The prefix of a proxy or a mount says whatever it likes: letters of all languages, ``>``, line ends, ``//host``.
+    """
+    if _VALID.fullmatch(path):
+        return path
+    return quote(re.sub("^/{2,}", "/", path), safe="/", errors="replace")
 
 
 class Links(msgspec.Struct, omit_defaults=True):
@@ -34,7 +46,7 @@ class JobPaths:
 
     def job(self, job_id: str, queue: str, action: str = "") -> str:
         """``/jobs/{id}``, ``/jobs/{id}/result``; ``?queue=NAME`` for another queue than the default one."""
-        path = f"{self.base}/{quote(job_id, safe='')}{action and '/' + action}"
+        path = f"{encoded_path(self.base)}/{quote(job_id, safe='')}{action and '/' + action}"
         return path if queue == DEFAULT_QUEUE else f"{path}?queue={quote(queue, safe='')}"
 
     def links(self, job_id: str, queue: str) -> Links:
