@@ -24,7 +24,7 @@ def collect_routes(app: FastAPI, hub: Hub, replayer: FastAPIReplayer) -> None:
     """Register the jobs among the app's routes.
 
     Raises:
-        InvalidRoute: a route, its decorators or its mounted app cannot work.
+        InvalidRoute: a route, its queue, its decorators or its mounted app cannot work.
         DuplicateTask: two jobs have one name.
     """
     routes = list(routes_of(app.routes))
@@ -32,6 +32,7 @@ def collect_routes(app: FastAPI, hub: Hub, replayer: FastAPIReplayer) -> None:
     for route in routes:
         if isinstance(route.endpoint, JobRoute):
             _check_methods(route)
+            _check_queue(route, route.endpoint, hub)
             jobs.setdefault(route.endpoint, []).append(name_of(route))
             replayer.bind(route.endpoint, route, route.endpoint.http.result_status)
     for route in routes:
@@ -53,6 +54,13 @@ def _check_methods(route: RouteView) -> None:
     if safe:
         why = f"{min(safe)} must change nothing: browsers, proxies and crawlers repeat it as they like"
         raise InvalidRoute(name_of(route), why, "Use POST.")
+
+
+def _check_queue(route: RouteView, job: JobRoute[..., Any], hub: Hub) -> None:
+    queue = job.policy.queue
+    if queue is not None and queue not in hub.queue_names:
+        why = f"its queue {queue!r} is none of the app's {list(hub.queue_names)}"
+        raise InvalidRoute(name_of(route), why, f"Declare it: ArqWeb(app, queues=[..., {queue!r}]).")
 
 
 def _check_order(route: RouteView, jobs: dict[JobRoute[..., Any], list[str]]) -> None:

@@ -370,6 +370,15 @@ async def test_a_mounted_app_with_an_arq_web_of_its_own_names_its_own_paths(
     await web.hub.aclose()
 
 
+async def test_a_queue_that_the_app_does_not_have_is_refused_at_start(plain: FastAPI) -> None:
+    @plain.post("/signup", status_code=202)
+    @background_job(queue="nope")
+    async def signup() -> None: ...
+
+    with pytest.raises(InvalidRoute, match=r"'POST /signup'.* its queue 'nope' is none of .*queues=\[\.\.\., 'nope'\]"):
+        await post(plain, "/signup")
+
+
 async def test_without_lifespan_a_route_that_cannot_work_is_refused_at_the_first_use(plain: FastAPI) -> None:
     """``TestClient(app)`` without ``with`` never starts the app."""
 
