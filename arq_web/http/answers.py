@@ -16,6 +16,8 @@ from arq_web.http.paths import JobPaths, Links
 from arq_web.job import JobInfo, JobState, ProgressInfo, to_datetime
 
 INLINE_RESULT_BYTES = 16_384
+WITHOUT_CONTENT: Final = frozenset({204, 304})
+"""They say nothing of a body, not even that it is empty (RFC 9110 §8.6)."""
 _encoder = msgspec.json.Encoder()
 
 
@@ -36,7 +38,15 @@ class Answer:
 
     def without_body(self) -> Answer:
         """To a HEAD request: all that the GET would say of its body, and no body."""
+        if self.status in WITHOUT_CONTENT:
+            return self
         return replace(self, headers={**self.headers, "content-length": str(len(self.body))}, body=b"")
+
+
+def headers_with(own: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """``own``, and what is not among it of ``more``: names are the same in whatever case."""
+    named = {name.lower() for name in own}
+    return {**own, **{name: value for name, value in more.items() if name.lower() not in named}}
 
 
 class Accepted(msgspec.Struct, rename={"is_new": "created"}):

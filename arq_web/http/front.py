@@ -29,7 +29,10 @@ class Replayer(Protocol):
         ...
 
     def raised(self, said: Mapping[str, object], headers: Mapping[str, str]) -> Exception:
-        """The framework's HTTP exception again, from what was stored of it, with ``headers`` besides its own."""
+        """The framework's HTTP exception again, from what was stored of it, with ``headers`` besides its own.
+
+        Where both name a header, in whatever case, its own stays.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -39,8 +40,13 @@ async def replay(front: Front, asked: Asked, job: Job[Any], info: JobInfo, heade
             answer = problems.result_not_kept(info.id, path)
         case _:
             written = await _written(front, asked, job, info)
-            answer = problems.result_unreadable(info.id, path) if written is None else written.with_headers(_PRIVATE)
+            answer = problems.result_unreadable(info.id, path) if written is None else _private(written)
     return answer.with_headers(headers)
+
+
+def _private(answer: Answer) -> Answer:
+    """For its caller alone, unless its handler says of caching what it likes."""
+    return replace(answer, headers={**_PRIVATE, **answer.headers})
 
 
 async def inline(front: Front, asked: Asked, job: Job[Any], info: JobInfo) -> bytes | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from arq_web.http.answers import Answer
+from arq_web.http.answers import WITHOUT_CONTENT, Answer
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 VALUE: Final = "arq_web_value"
@@ -61,4 +61,5 @@ def _answer(status: int, raw_headers: Any, body: bytes) -> Answer:
             cookies.append(value)
         elif name != "content-length":  # counted again where it is sent
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Answer(status, headers, body, headers.pop("content-type", None), tuple(cookies))
+    media_type = headers.pop("content-type", None)
+    return Answer(status, headers, body, None if status in WITHOUT_CONTENT else media_type, tuple(cookies))

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 
-from arq_web.http.answers import Answer
+from arq_web.http.answers import Answer, headers_with
 from arq_web.http.asked import Asked
 from arq_web.http.twin import VALUE, answer_by
 from arq_web.task import Task
@@ -55,7 +55,7 @@ class FastAPIReplayer:
         own: Any = said.get("headers") or {}
         status: Any = said["status_code"]
         detail: Any = said.get("detail")
-        return HTTPException(status, detail, {**own, **headers})
+        return HTTPException(status, detail, headers_with(own, headers))
 
 
 def _twin_of(route: RouteView, status: int) -> FastAPI:

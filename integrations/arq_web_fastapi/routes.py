@@ -220,6 +220,7 @@ async def _answer(job: JobRoute[Any, Any], values: dict[str, Any]) -> Response:
         hub.collect()  # its router was included after the first use
     front = front_of(request)
     response = response_of(await submit(front, asked_by(request, front), job, values, job.http))
-    # What dependencies of the route have set: a cookie, a rate limit.
-    response.raw_headers.extend(prepared.raw_headers)
+    # What dependencies of the route have set: a cookie, a rate limit. How a 202 is cached, it says itself.
+    said = {b"cache-control"} if "cache-control" in response.headers else set()
+    response.raw_headers.extend(each for each in prepared.raw_headers if each[0] not in said)
     return response

@@ -41,9 +41,9 @@ class CoreResponse(Response[bytes]):
         super().__init__(answer.body, status_code=answer.status, headers=headers)
         self._raw_cookies = answer.cookies
 
-    def to_asgi_response(self, *args: Any, **kwargs: Any) -> ASGIResponse:
+    def to_asgi_response(self, *args: Any, headers: dict[str, str] | None = None, **kwargs: Any) -> ASGIResponse:
         """Add the cookies, which come as they are to be sent."""
-        response = super().to_asgi_response(*args, **kwargs)
+        response = super().to_asgi_response(*args, headers=_besides(self.headers, headers), **kwargs)
         for cookie in self._raw_cookies:
             response.headers.add("set-cookie", cookie)
         return response
@@ -57,14 +57,20 @@ class EventResponse(Stream):
         super().__init__((), status_code=200, headers=stream.headers)
         self._stream = stream
 
-    def to_asgi_response(self, *args: Any, **kwargs: Any) -> Any:
+    def to_asgi_response(self, *args: Any, headers: dict[str, str] | None = None, **kwargs: Any) -> Any:
         """The application that sends it."""
-        raw_headers = super().to_asgi_response(*args, **kwargs).encode_headers()
+        layered = _besides(self.headers, headers)
+        raw_headers = super().to_asgi_response(*args, headers=layered, **kwargs).encode_headers()
 
         async def serve(_: Scope, receive: Receive, send: Send) -> None:
             await self._stream.serve(cast("Any", receive), cast("Any", send), raw_headers)
 
         return serve
+
+
+def _besides(own: dict[str, Any], layered: dict[str, str] | None) -> dict[str, str]:
+    """What the layers say in headers that the core does not set itself; it writes names in lower case."""
+    return {name: value for name, value in (layered or {}).items() if name.lower() not in own}
 
 
 def job_handlers(front: Front, guards: Sequence[Guard]) -> list[HTTPRouteHandler]:

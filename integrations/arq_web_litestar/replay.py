@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler, route
 from litestar.plugins import SerializationPlugin
 
-from arq_web.http.answers import Answer
+from arq_web.http.answers import Answer, headers_with
 from arq_web.http.asked import Asked
 from arq_web.http.twin import VALUE, answer_by
 from arq_web.task import Task
@@ -49,7 +49,7 @@ class LitestarReplayer:
         status: Any = said["status_code"]
         detail: Any = said.get("detail", "")
         extra: Any = said.get("extra")
-        return HTTPException(status_code=status, detail=detail, headers={**own, **headers}, extra=extra)
+        return HTTPException(status_code=status, detail=detail, headers=headers_with(own, headers), extra=extra)
 
 
 def _twin_of(app: Litestar, *, returns: Any, **options: Any) -> Litestar:

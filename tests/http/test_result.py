@@ -35,6 +35,8 @@ async def test_the_result_is_what_the_plain_route_answers(site: Site, path: str,
 
     headers = dict(result.headers)
     assert headers.pop("cache-control") == "private"
+    if plain.status_code == 204:
+        plain.headers.pop("content-type", None)  # FastAPI says one all the same
     assert (result.status_code, headers, result.content) == said(plain)
 
 
