@@ -19,7 +19,7 @@ from arq_web.context import JobContext
 from arq_web.errors import InvalidRoute
 from arq_web.task import Task
 from arq_web_litestar._compat import parameters_of
-from arq_web_litestar.sides import Asked
+from arq_web_litestar.sides import Filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Bound:
     """A job's function as one route knows it: what its parameters are resolved from."""
 
     route: str
-    asked: tuple[Asked, ...]
+    asked: tuple[Filled, ...]
     providers: Mapping[str, Provide]
     state: State
     controller: object | None
@@ -94,7 +94,7 @@ class JobValues:
         """Everything that the job asks for."""
         return {asked.name: await self._fill(asked) for asked in self.bound.asked}
 
-    async def _fill(self, asked: Asked) -> object:
+    async def _fill(self, asked: Filled) -> object:
         match asked.source:
             case "controller":
                 return self.bound.controller

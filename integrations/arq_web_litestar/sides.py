@@ -28,7 +28,7 @@ REQUEST = "request"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Filled:
     """A parameter that Litestar's part of the worker fills in."""
 
     name: str
@@ -47,7 +47,7 @@ class Plan:
     returns: Any
     is_method: bool = False
     request: list[Parameter] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[Filled] = field(default_factory=list)
     injected: dict[str, str] = field(default_factory=dict)
     sides: dict[str, str] = field(default_factory=dict)
     compared: set[str] = field(default_factory=set)
@@ -122,7 +122,7 @@ class Plan:
 
     def _ask(self, parameter: Parameter, source: Any, side: str | None) -> None:
         default = _without_injected(parameter).default
-        self.asked.append(Asked(parameter.name, source, Marks.of(parameter).kind, default))
+        self.asked.append(Filled(parameter.name, source, Marks.of(parameter).kind, default))
         self.injected[parameter.name] = source
         if side is not None:
             self.sides[parameter.name] = side
