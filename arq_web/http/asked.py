@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from arq_web.queue import DEFAULT_QUEUE
 
 MAX_KEY_CHARS = 255
+_WAIT_DIGITS = 9  # longer than anybody waits: what is over it is cut, as every wait is to what is granted
 _VISIBLE = re.compile(r"[!-~]+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ETAG = re.compile(r'("[^"]*")|\*')
@@ -30,7 +31,6 @@ class Preferences:
 
     wait_s: int | None = None
     """``wait=N``: the client waits that long for the answer; None when it did not say."""
-    respond_async: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,10 @@ class Asked:
             name, _, value = preference.partition(";")[0].partition("=")
             found.setdefault(name.strip().lower(), value.strip().strip('"'))
         wait = found.get("wait", "")
-        seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) <= 9 else None
-        return Preferences(seconds, "respond-async" in found)
+        if not (wait.isascii() and wait.isdigit()):
+            return Preferences()
+        digits = wait.lstrip("0") or "0"
+        return Preferences(int(digits) if len(digits) <= _WAIT_DIGITS else 10**_WAIT_DIGITS - 1)
 
     def has_seen(self, etag: str) -> bool:
         """True when ``If-None-Match`` names this entity tag (weakly compared, RFC 9110 §13.1.2), or any."""

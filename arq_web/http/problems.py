@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
+from arq_web.errors import StoreError, StoreFull, StoreUnavailable
 from arq_web.http.answers import Answer
 
 PROBLEM_BASE = "https://arq-web.dev/problems/"
 MEDIA_TYPE = "application/problem+json"
+_log = logging.getLogger("arq_web.http")
 _encoder = msgspec.json.Encoder()
 
 
@@ -49,8 +52,15 @@ def queue_not_found(queue: str) -> Answer:
 
 
 def unavailable() -> Answer:
-    """503: Redis does not answer. Says nothing about where it is."""
+    """503: Redis does not do what it should. Says nothing about where it is."""
     return _answer(BACKEND_UNAVAILABLE, "The job store does not answer; try again.", retry_after_s=1)
+
+
+def of_store(error: StoreError) -> Answer:
+    """503; logged, where to try again will not help: somebody has to mend the store."""
+    if not isinstance(error, StoreUnavailable | StoreFull):
+        _log.error("A request was answered with 503: %s", error)
+    return unavailable()
 
 
 def payload_too_large(size_bytes: int, limit_bytes: int) -> Answer:

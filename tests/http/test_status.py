@@ -12,6 +12,7 @@ import pytest
 from arq_web.http import answers
 from arq_web.job import JobInfo, JobState
 from tests.http.site import MakeSite, Site, said, slug
+from tests.support.store_helpers import command
 from tests.support.waiting import wait_until
 
 
@@ -282,6 +283,26 @@ def test_the_pause_grows_with_the_age_of_the_job(info: JobInfo, age_s: float, pa
     young = answers.retry_after(info, now_s=info.enqueued_at_ms / 1000 + age_s)
 
     assert pause_s <= int(young["retry-after"]) <= min(60, round(pause_s * 1.2))
+
+
+@pytest.mark.parametrize("path", ["", "/result", "/events"])
+async def test_a_store_that_is_not_what_it_should_be_is_a_503_and_a_line_in_the_log(
+    site: Site, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """The client may come back; and somebody must hear of it, for to come back does not help."""
+    posted = await site.submit("/double/2")
+    store = site.hub.queue().store
+    record = store.base + b"j:" + posted.json()["id"].encode()
+    before = await command(store, "GET", record)
+    assert isinstance(before, bytes)
+    await command(store, "SET", record, b"nothing of ours")
+
+    response = await site.ask("GET", posted.headers["location"] + path)
+    await command(store, "SET", record, before)
+
+    assert (response.status_code, slug(response)) == (503, "backend-unavailable")
+    assert "A key of arq_web" in caplog.text
+    assert "nothing of ours" not in response.text
 
 
 def test_clients_of_different_jobs_come_back_at_different_times(info: JobInfo) -> None:

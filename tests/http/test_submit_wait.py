@@ -11,7 +11,7 @@ import pytest
 
 from arq_web import JobState
 from tests.http.site import MakeSite, Site, said
-from tests.support.store_helpers import members
+from tests.support.store_helpers import command, members
 from tests.support.waiting import wait_until
 
 WAIT = {"Prefer": "wait=5"}
@@ -118,6 +118,26 @@ async def test_where_nobody_may_wait_any_more_the_job_is_enqueued_all_the_same(m
         answer = await site.ask("POST", "/double/21", headers=WAIT)
 
     assert (answer.status_code, answer.json()["id"]) == (202, await only_job(site))
+
+
+async def test_a_job_that_is_there_is_a_202_whatever_becomes_of_its_record(site: Site) -> None:
+    """A 500 would say that there is none."""
+    asking = asyncio.create_task(site.ask("POST", "/double/21", headers=WAIT))
+
+    async def is_enqueued() -> bool:
+        return bool(await members(site.hub.queue().store, "ready"))
+
+    await wait_until(is_enqueued, description="the job is enqueued")
+    job_id = await only_job(site)
+    store = site.hub.queue().store
+    record = store.base + b"j:" + job_id.encode()
+    before = await command(store, "GET", record)
+    assert isinstance(before, bytes)
+    await command(store, "SET", record, b"nothing of ours")
+    answer = await asking
+    await command(store, "SET", record, before)
+
+    assert (answer.status_code, answer.json()["id"]) == (202, job_id)
 
 
 async def test_a_client_that_goes_away_leaves_its_job(site: Site) -> None:
