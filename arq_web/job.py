@@ -99,6 +99,8 @@ class JobInfo:
     has_result: bool
     owner: str | None = None
     """Who submitted it over HTTP (``ArqWeb(owner=...)``); None for a job of other code, or of nobody in particular."""
+    is_id_chosen: bool = False
+    """Somebody chose its id, so that others may know or guess it; else it is 122 random bits of our own making."""
     is_dismissed: bool = False
     """It was dismissed: over HTTP it is unknown, and its record goes a minute after its end."""
     gone_at_ms: int | None = None

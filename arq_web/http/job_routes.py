@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from arq_web.errors import InvalidOption, JobNotFound, StoreFull, StoreUnavailable
+from arq_web.errors import InvalidOption, JobNotFound, StoreError
 from arq_web.http import answers, events, listing, problems, result
 from arq_web.http.answers import Answer
 from arq_web.http.asked import Asked
@@ -37,7 +37,7 @@ class Route:
 
 
 class JobRoutes:
-    """One method per route. Each raises only what the app's ``authorize`` raises, or an exception to be replayed."""
+    """One method per route. Each raises only what the app's ``owner`` or ``authorize`` raises, or what is replayed."""
 
     def __init__(self, front: Front) -> None:
         self.front = front
@@ -87,11 +87,12 @@ class JobRoutes:
 
         async def found() -> A | Answer:
             access = self.front.access
+            looker = await access.looker(asked)
             try:
                 if access.may_exist(asked.job_id):
                     job: Job[Any] = self.front.hub.queue(asked.queue).job(asked.job_id)
                     info = await job.info()
-                    if not info.is_dismissed and await access.may_look(asked, info):
+                    if not info.is_dismissed and await access.may_look(asked, info, looker):
                         return await answer(asked, job, info)
             except (JobNotFound, InvalidOption):
                 pass  # gone meanwhile, or a queue that is not one of this app
@@ -147,8 +148,8 @@ async def _answered(answer: Awaitable[A | Answer]) -> A | Answer:
     """The answer, or why there is none now."""
     try:
         return await answer
-    except (StoreUnavailable, StoreFull):
-        return problems.unavailable()
+    except StoreError as error:
+        return problems.of_store(error)
     except TooManyWaiting as error:
         return problems.too_many_waiting(error.limit_count)
 

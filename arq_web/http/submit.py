@@ -16,8 +16,7 @@ from arq_web.errors import (
     JobNotFound,
     PayloadTooLarge,
     QueueFull,
-    StoreFull,
-    StoreUnavailable,
+    StoreError,
 )
 from arq_web.http import answers, problems, result
 from arq_web.http.answers import Answer
@@ -107,8 +106,8 @@ class Submission:
         """Make it a job, or find the one that it became before.
 
         Raises:
-            InvalidHeader, QueueFull, PayloadTooLarge, IdempotencyKeyReused, IdempotentJobGone, StoreUnavailable,
-            StoreFull: there is no job of it (any more), or nobody knows.
+            InvalidHeader, QueueFull, PayloadTooLarge, IdempotencyKeyReused, IdempotentJobGone, StoreError: there is no
+            job of it (any more), or nobody knows.
         """
         key = None if self.policy.idempotency == "off" else self.asked.idempotency_key
         if key is None and self.policy.idempotency == "required":
@@ -118,21 +117,34 @@ class Submission:
         call = Call(self.task, owned.call_options, (), self.arguments)
         queue = self.front.default_queue.queue_of(call)
         reply = await queue.send([queue.new_job(call)], once=None if key is None else self._once(key, principal))
-        return await self._told(queue, reply.jobs[0])
+        found = None if reply.jobs[0].created else await self._found(queue.job(reply.jobs[0].id), principal)
+        return await self._told(queue, reply.jobs[0], found)
 
     def _once(self, key: str, principal: str | None) -> Once:
         keep_ms = kept_ms(self.front.hub.config, self.task.policy)
         return idempotency(self.asked, key, principal, self.arguments, self.policy.compared, keep_ms)
 
-    async def _told(self, queue: Queue, answer: Enqueued) -> Answer:
-        """The 202; or, if it ends while the client waits, what the handler says."""
+    async def _found(self, job: Job[Any], principal: str | None) -> JobInfo:
+        """The job that an earlier request has made; to whom it is not shown, the key is another's.
+
+        Raises:
+            IdempotentJobGone: it was dismissed, or is gone by now.
+            IdempotencyKeyReused: the caller may not look at it.
+        """
+        try:
+            info = await job.info()
+        except JobNotFound:
+            raise IdempotentJobGone(job.id) from None
+        if not await self.front.access.may_look(self.asked, info, principal):
+            raise IdempotencyKeyReused(job.id)
+        if info.is_dismissed:
+            raise IdempotentJobGone(job.id)
+        return info
+
+    async def _told(self, queue: Queue, answer: Enqueued, info: JobInfo | None) -> Answer:
+        """The 202; or, if it ends while the client waits, what the handler says. ``info``: of a job that was there."""
         job: Job[Any] = queue.job(answer.id)
         headers = {"idempotent-replayed": "true"} if answer.replayed else {}
-        info = None
-        if not answer.created:
-            info = await _known(job)
-            if info is None:
-                raise IdempotentJobGone(job.id)
         wait_s = self._wait_s()
         if wait_s is not None:
             info = await self._after(job, wait_s) or info
@@ -152,7 +164,7 @@ class Submission:
         """How it stands after the wait; None when that is not known. The job is there, whatever happens here."""
         try:
             return await self.front.waiters.ended(job, wait_s, self.asked.request.receive)
-        except (TooManyWaiting, JobNotFound, StoreUnavailable, StoreFull):
+        except (TooManyWaiting, JobNotFound, StoreError):
             return None
 
     async def _result(self, job: Job[Any], info: JobInfo, headers: Mapping[str, str]) -> Answer:
@@ -179,7 +191,8 @@ async def submit(
     route grants it, the answer is the handler's own if it has ended by then. A client that goes away leaves the job.
 
     Raises:
-        Exception: the framework's own HTTP exception, where the client waits and the handler raised one.
+        Exception: the framework's own HTTP exception, where the client waits and the handler raised one; and what the
+            app's ``owner`` or ``authorize`` raises.
     """
     try:
         return await Submission(front, asked, task, arguments, policy).answer()
@@ -193,13 +206,5 @@ async def submit(
         return problems.queue_full(error.queue, random.choice(FULL_RETRY_S))  # noqa: S311 - no secret
     except PayloadTooLarge as error:
         return problems.payload_too_large(error.size_bytes, error.limit_bytes)
-    except (StoreUnavailable, StoreFull):
-        return problems.unavailable()
-
-
-async def _known(job: Job[Any]) -> JobInfo | None:
-    try:
-        info = await job.info()
-    except JobNotFound:
-        return None
-    return None if info.is_dismissed else info
+    except StoreError as error:
+        return problems.of_store(error)

@@ -166,6 +166,7 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             keep_result_ms=int(options.get("k", DEFAULT_KEEP_S)) * 1000,
             unique=options["u"].decode() if "u" in options else None,
             owner=unquote(options["o"].decode()) if "o" in options else None,
+            is_id_chosen=not options.get("n", _AUTOMATIC).startswith(_AUTOMATIC),
             cancel_requested=b"c" in flags,
             is_dismissed=b"d" in flags,
             worker=None if worker == b"-" else worker.decode(errors="replace"),
@@ -197,6 +198,7 @@ _note_decoder = msgspec.json.Decoder(Note)
 _extra_decoder = msgspec.json.Decoder(dict[str, object])
 _encoder = msgspec.json.Encoder()
 _EXTRA = "{"
+_AUTOMATIC = b"~"  # begins the nonce of a redrive, where the id was of our own making: such a job has no other
 _OWNER_SAFE = "@:/|+,=!*"
 _NO_NOTE = Note()
 _NO_OPTIONS: Mapping[str, bytes] = {}

@@ -7,8 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import HTTPException as FastAPIException
+from litestar.exceptions import NotAuthorizedException
 
+from arq_web import Config
 from arq_web.job import JobInfo, JobState
+from tests.http.fastapi_site import fastapi_site
+from tests.http.litestar_site import litestar_site
 from tests.http.site import MakeSite, Site, said, slug
 
 UNKNOWN = "0123456789ab4def8123456789abcdef"
@@ -44,6 +49,65 @@ async def test_an_id_that_was_chosen_is_not_shown(site: Site, job_id: str) -> No
 
     assert {slug(response) for response in responses} == {"job-not-found"}
     assert slug(await site.ask("POST", f"/jobs/{job_id}/cancel")) == "job-not-found"
+
+
+@pytest.mark.parametrize("is_redriven", [False, True])
+@pytest.mark.parametrize("owner", [None, user_of])
+async def test_an_id_that_was_chosen_may_look_random(make_site: MakeSite, owner: Any, *, is_redriven: bool) -> None:
+    """The id of something else may be a job's, too, and others know it: the record tells, also after a redrive."""
+    site = make_site(owner=owner)
+    task: Any = site.hub.registry.find("http.noted")
+    chosen = await site.hub.queue().enqueue(task.options(id=UNKNOWN), "x")
+    automatic = await site.hub.queue().enqueue(task, "x")
+    if is_redriven:
+        for job in (chosen, automatic):
+            await job.cancel()
+            for _ in range(2):
+                assert await job.redrive() == "redriven"
+                await job.cancel()
+
+    assert slug(await site.ask("GET", f"/jobs/{chosen.id}")) == "job-not-found"
+    assert slug(await site.ask("POST", f"/jobs/{chosen.id}/cancel")) == "job-not-found"
+    assert (await site.ask("GET", f"/jobs/{automatic.id}")).status_code == 200
+
+
+@pytest.mark.parametrize("prefer", ["wait=0", "wait=5"])
+async def test_a_key_that_is_guessed_tells_nothing_of_its_job(make_site: MakeSite, prefer: str) -> None:
+    """The request of another client is refused as one with other values is, and gets neither result nor id."""
+    site = make_site(authorize=lambda request, job: user_of(request) == "ann")
+    headers = {"Idempotency-Key": "1", "Prefer": prefer}
+    first = await site.finished("/double/21", headers={**ANN, **headers, "Prefer": "wait=0"})
+
+    refused = await site.ask("POST", "/double/21", headers={**BEN, **headers})
+    others = await site.ask("POST", "/double/22", headers={**BEN, **headers})
+    own = await site.ask("POST", "/double/21", headers={**ANN, **headers})
+
+    assert (refused.status_code, slug(refused)) == (422, "idempotency-key-reused")
+    assert said(refused) == said(others)
+    assert first.json()["id"] not in refused.text
+    assert own.headers["idempotent-replayed"] == "true"
+
+
+async def test_an_owner_that_refuses_tells_not_whether_there_is_a_job(redis_url: str, config: Config) -> None:
+    """It is asked before Redis is, whatever the id."""
+    for build, refusal in ((fastapi_site, FastAPIException(401)), (litestar_site, NotAuthorizedException())):
+
+        def owner(request: Any, refusal: Exception = refusal) -> str:
+            user = user_of(request)
+            if user is None:
+                raise refusal
+            return user
+
+        site = build(url=redis_url, config=config, options={"owner": owner})
+        try:
+            posted = await site.submit("/double/2", headers=ANN)
+            ids = (posted.json()["id"], UNKNOWN, "order:1", f"{UNKNOWN}?queue=none")
+            answers = [await site.ask("GET", f"/jobs/{job_id}") for job_id in ids]
+        finally:
+            await site.aclose()
+
+        assert [answer.status_code for answer in answers] == [401] * 4
+        assert len({answer.content for answer in answers}) == 1
 
 
 @pytest.mark.parametrize("owner", [user_of, user_of_later])

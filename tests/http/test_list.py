@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import pytest
 import redis.asyncio as redis_async
+from fastapi import HTTPException as FastAPIException
+from litestar.exceptions import PermissionDeniedException
 
-from arq_web.job import JobState
+from arq_web.job import JobInfo, JobState
 from tests.http.site import MakeSite, Site, said, slug
 
 ROUTES = ["status", "result", "events", "cancel", "list"]
@@ -77,11 +79,41 @@ async def test_with_authorize_it_decides(make_site: MakeSite) -> None:
     assert [job["id"] for job in await all_of(site, "/jobs", {})] == ["order:1"]
 
 
-async def test_a_chosen_id_is_not_told_to_its_owner(make_site: MakeSite) -> None:
+@pytest.mark.parametrize("error", [FastAPIException(403), PermissionDeniedException()])
+async def test_a_job_that_authorize_refuses_by_raising_is_not_listed(make_site: MakeSite, error: Exception) -> None:
+    """At the routes of one job the exception is the answer; here it is about one of many."""
+
+    def authorize(request: Any, job: JobInfo) -> bool:
+        if job.task != "http.noted":
+            raise error
+        return True
+
+    site = make_site(routes=ROUTES, authorize=authorize)
+    await site.submit("/double/3")
+    await site.ask("POST", "/mine")
+
+    assert [job["id"] for job in await all_of(site, "/jobs", {})] == ["order:1"]
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), FastAPIException(503)])
+async def test_an_authorize_that_fails_is_no_refusal(make_site: MakeSite, error: Exception) -> None:
+    """An empty list would be a lie."""
+
+    def authorize(request: Any, job: JobInfo) -> bool:
+        raise error
+
+    site = make_site(routes=ROUTES, authorize=authorize)
+    await site.submit("/double/3")
+
+    assert (await site.ask("GET", "/jobs")).status_code >= 500
+
+
+@pytest.mark.parametrize("chosen", ["order:1", "0123456789ab4def8123456789abcdef"])
+async def test_a_chosen_id_is_not_told_to_its_owner(make_site: MakeSite, chosen: str) -> None:
     """It could not be looked at."""
     site = make_site(routes=ROUTES, owner=user_of)
     task: Any = site.hub.registry.find("http.noted")
-    await site.hub.queue().enqueue(task.options(id="order:1", owner="ann"), "x")
+    await site.hub.queue().enqueue(task.options(id=chosen, owner="ann"), "x")
     shown = await site.hub.queue().enqueue(task.options(owner="ann"), "x")
 
     assert [job["id"] for job in await all_of(site, "/jobs", ANN)] == [shown.id]

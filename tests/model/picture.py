@@ -140,6 +140,7 @@ def _info(job: Job, queue: str, about: About) -> JobInfo:
         expires_at_ms=about(job.expires) if job.expires else None,
         keep_result_ms=job.keep_ms,
         unique=None if job.request.unique == "-" else job.request.unique,
+        is_id_chosen=job.request.nonce != "-",
         cancel_requested=job.is_cancel_requested,
         worker=None if job.worker == "-" else job.worker,
         error=error,

@@ -5,6 +5,7 @@ local nonce = ARGV[2] -- makes a second sending of the same request say the same
 
 local j = read_many({ id })[1]
 if not j then return 'absent' end
+if j.nonce == '-' or string.sub(j.nonce, 1, 1) == '~' then nonce = '~' .. nonce end -- still an id that nobody chose
 if j.nonce == nonce then return 'redriven' end
 if j.state == 'c' then return 'succeeded' end
 if not TERMINAL[j.state] then return 'live' end
