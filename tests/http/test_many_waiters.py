@@ -115,7 +115,7 @@ async def test_a_thousand_waiters_share_one_subscription_and_all_are_answered(
 
 async def _enqueued(store: Store, count: int) -> list[str]:
     ids = [uuid.uuid4().hex for _ in range(count)]
-    await store.enqueue([new_job(job_id) for job_id in ids])
+    await store.enqueue([new_job(job_id, nonce="-") for job_id in ids])
     return ids
 
 
