@@ -27,6 +27,7 @@ from arq_web.arq.constants import default_queue_name, expires_extra_ms
 from arq_web.arq.worker import get_kwargs
 from arq_web.errors import StoreRefused, StoreUnavailable
 from arq_web.store import scripts
+from arq_web.store.gathering import enqueue_arguments
 from arq_web.store.messages import NewJob
 from arq_web.store.store import Store
 
@@ -235,7 +236,7 @@ class Migration:
         async with self._redis.pipeline(transaction=True) as pipe:
             for waiting, new, kind in ready:
                 before = len(pipe.command_stack)
-                pipe.evalsha(create, 1, base, *scripts.ENQUEUE.arguments(new.arguments()))
+                pipe.evalsha(create, 1, base, *enqueue_arguments([new]))
                 if kind == ABORTED:
                     pipe.evalsha(cancel, 1, base, *scripts.CANCEL.arguments(id=new.id))
                 prefixes = (_JOB, _RETRY, _IN_PROGRESS)

@@ -14,6 +14,7 @@ import redis.asyncio as redis_async
 
 from arq_web import Config, Queue
 from arq_web.store import scripts
+from arq_web.store.gathering import enqueue_arguments
 from tests.chaos.shop import nap
 from tests.support.fleet import worker_fleet
 from tests.support.journal import counts, read_journal
@@ -140,7 +141,7 @@ async def test_p1_a_wake_marker_that_nobody_ever_sees_costs_two_seconds_at_most(
         await fleet.start(TARGET)
         for _ in range(3):
             asked_s = time.monotonic()
-            arguments = scripts.ENQUEUE.arguments(queue.new_job(nap.call(10)).arguments())
+            arguments = enqueue_arguments([queue.new_job(nap.call(10))])
             async with operator.pipeline(transaction=True) as transaction:
                 transaction.execute_command("EVAL", scripts.ENQUEUE.script.text, 1, queue.store.base, *arguments)
                 transaction.execute_command("DEL", queue.store.base + b"wake")

@@ -111,6 +111,10 @@ async def _cancel(queue: Queue) -> None:
     await queue.job("order-1").cancel()
 
 
+async def _dismiss(queue: Queue) -> None:
+    await queue.job("order-1").dismiss()
+
+
 async def _redrive(queue: Queue) -> None:
     await queue.job("order-1").redrive()
 
@@ -180,6 +184,16 @@ WEB_LIVES = (
         prepare=_one_that_runs,
         is_done=_is_cancelled,
         is_attended=True,
+    ),
+    WebLife(
+        "dismiss a queued one",
+        _dismiss,
+        "dismiss",
+        {"order-1": None},
+        state=JobState.CANCELLED,
+        prepare=lambda stage: _enqueue(stage.queue),
+        is_done=_is_cancelled,
+        asked_again="at once",
     ),
     WebLife(
         "redrive a dead one",

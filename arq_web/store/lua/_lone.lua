@@ -5,7 +5,7 @@ if #ARGV == 14 and #ARGV[14] <= 4096 and table.concat(ARGV, ' ', 1, 2) == '0 -'
   and table.concat(ARGV, ' ', 4, 10) == '- 0 0 0 3 3600 -' and ARGV[12] == '0' and ARGV[13] == '' then
   local base, id, time = KEYS[1], ARGV[3], redis.call('TIME')
   local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('ZCARD', base .. 'ready') -- raises, before anything is written, where it is not ours
+  for _, index in ipairs({ 'ready', 'due', 'leases' }) do redis.call('ZCARD', base .. index) end -- as check_indexes
   local waiting = redis.pcall('LLEN', base .. 'wake')
   local seen = redis.pcall('ZCOUNT', base .. 'workers', '(' .. now_ms, '+inf')
   local record = 'q\n' .. now_ms .. ' ' .. ARGV[11] .. '\n' .. ARGV[14]
