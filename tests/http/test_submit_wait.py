@@ -40,6 +40,8 @@ async def test_the_answer_is_the_handlers_own(site: Site, path: str, body: objec
     async with site.working():
         answer = await site.ask("POST", path, json=body, headers=WAIT)
 
+    if plain.status_code == 204:
+        plain.headers.pop("content-type", None)  # FastAPI says one all the same
     assert answer.status_code == plain.status_code
     assert answer.content == plain.content
     assert {name: value for name, value in answer.headers.items() if name not in OURS} == dict(plain.headers)
