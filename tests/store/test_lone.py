@@ -1,4 +1,4 @@
-"""The short way of a lone enqueue writes and answers what the long way does; it leaves to that what it does not know."""
+"""The short way of a lone enqueue writes and answers what the long way does, and leaves to it what it does not know."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ if #ARGV == 12 and #ARGV[12] <= 4096 and ARGV[2] == '-' and table.concat(ARGV, '
   and ARGV[10] == '0' and ARGV[11] == '' then
   local base, id, time = KEYS[1], ARGV[1], redis.call('TIME')
   local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('ZCARD', base .. 'ready') -- raises, before anything is written, where it is not ours
+  for _, index in ipairs({ 'ready', 'due', 'leases' }) do redis.call('ZCARD', base .. index) end -- as check_indexes
   local waiting = redis.pcall('LLEN', base .. 'wake')
   local seen = redis.pcall('ZCOUNT', base .. 'workers', '(' .. now_ms, '+inf')
   local record = 'q\n' .. now_ms .. ' ' .. ARGV[9] .. '\n' .. ARGV[12]
