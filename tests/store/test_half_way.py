@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from arq_web.errors import StoreError, StoreRefused
+from arq_web.errors import StoreCorrupt, StoreError, StoreRefused
 from arq_web.job import JobState
 from arq_web.store.connection import Connections
 from arq_web.store.record import ClaimedJob
@@ -44,6 +44,7 @@ from tests.support.store_helpers import (
 Verb = Callable[[Store, ClaimedJob], Awaitable[object]]
 VERBS: dict[str, Verb] = {
     "enqueue": lambda store, job: store.enqueue([new_job("new", unique="other"), new_job("late", due="d60000")]),
+    "enqueue a lone one": lambda store, job: store.enqueue([new_job("new", nonce="-")]),
     "replace": lambda store, job: store.enqueue([new_job("dead", replace=Replace.FINISHED)]),
     "enqueue once": lambda store, job: store.enqueue(
         [new_job("new", unique="other")], max_queued=100, once=Idempotency("key", "values", HOUR_MS)
@@ -117,6 +118,18 @@ async def test_a_key_of_another_type_lets_a_script_pass_or_stops_it_before_it_wr
     except StoreError:
         assert await snapshot(store) == before
     assert await is_listed(store, place) == []
+
+
+@pytest.mark.leaves_keys("a queue that somebody else broke")
+@pytest.mark.parametrize("place", ["ready", "due", "leases"])
+@pytest.mark.parametrize("verb", ["enqueue", "enqueue a lone one", "claim", "complete"])
+async def test_a_queue_whose_index_is_not_ours_stands_still(store: Store, verb: str, place: str) -> None:
+    """Whichever it is: what came in meanwhile would wait behind something that nobody can see."""
+    job = await make_one_of_each(store)
+    await command(store, "SET", store.base + place.encode(), "not ours")
+
+    with pytest.raises(StoreCorrupt, match="WRONGTYPE"):
+        await VERBS[verb](store, job)
 
 
 @pytest.fixture
