@@ -28,7 +28,8 @@ def captured() -> Iterator[list[logging.LogRecord]]:
             records.append(record)
 
     logger, handler = logging.getLogger("arq_web"), Handler()
-    before, logger.level = logger.level, logging.DEBUG
+    before = logger.level
+    logger.setLevel(logging.DEBUG)  # not the attribute: loggers below remember what they were enabled for
     logger.addHandler(handler)
     yield records
     logger.removeHandler(handler)
