@@ -110,7 +110,7 @@ async def test_a_signal_stops_it_and_the_job_goes_back(project: Path, redis_url:
     worker = start(project, "tasks.WorkerSettings")
 
     # Not by its status: Redis says that it runs before the worker has begun it.
-    await wait_until(lambda: (project / "begun").exists(), timeout_s=20, description="it runs")
+    await wait_until((project / "begun").exists, timeout_s=20, description="it runs")
     worker.send_signal(signal.SIGTERM)
     _, said = await asyncio.to_thread(worker.communicate, timeout=20)
 
@@ -155,7 +155,7 @@ async def test_a_second_signal_does_not_wait_for_a_job_that_will_not_end(project
     worker = start(project, "tasks.WorkerSettings")
 
     # Not by its status: Redis says that it runs before the worker has begun it.
-    await wait_until(lambda: (project / "begun").exists(), timeout_s=20, description="it runs")
+    await wait_until((project / "begun").exists, timeout_s=20, description="it runs")
     worker.send_signal(signal.SIGTERM)
     await asyncio.sleep(1)  # it waits
     assert worker.poll() is None
