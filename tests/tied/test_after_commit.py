@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -404,10 +404,11 @@ async def test_a_session_is_not_kept_by_what_waited_in_it(engine: AsyncEngine, h
 
 
 @pytest.fixture
-def make_session(tmp_path: Path) -> Callable[[], Session]:
+def make_session(tmp_path: Path) -> Iterator[Callable[[], Session]]:
     engine = create_engine(f"sqlite:///{tmp_path / 'sync.sqlite'}")
     Base.metadata.create_all(engine)
-    return sessionmaker(engine)
+    yield sessionmaker(engine)
+    engine.dispose()
 
 
 async def test_in_a_thread_the_commit_returns_when_the_job_is_enqueued(
