@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from arq_web.errors import StoreUnavailable
@@ -12,8 +12,9 @@ from arq_web.store.link import Link, pack
 from arq_web.store.replies import ErrorReply, Fault, Reply, fault_of, store_error
 from arq_web.store.target import RedisTarget
 
-PUNCTUAL_BELOW_S = 2.0
-"""A wait that is shorter has a reason to end in time; an idle worker's has none, and its commands are counted."""
+POP_S = 6.0
+"""How long Redis holds one blocking read: longer than a wait, since each wait ends by our own clock (Redis looks only ten
+times a second whose time has passed), and since managed Redis is paid per command: three idle waits are one read."""
 
 
 class BlockingConnection:
@@ -25,12 +26,15 @@ class BlockingConnection:
     Args:
         target: which Redis.
         deadline_s: how long after its timeout a pop may stay unanswered, and how long opening may take.
+        pop_s: how long one pop lasts.
         key_hint: in a cluster, a key of the node to connect to.
     """
 
-    def __init__(self, target: RedisTarget, *, deadline_s: float = 2.0, key_hint: bytes | None = None) -> None:
+    def __init__(
+        self, target: RedisTarget, *, deadline_s: float = 2.0, pop_s: float = POP_S, key_hint: bytes | None = None
+    ) -> None:
         self._address = target.address
-        self._deadline_s = deadline_s
+        self._deadline_s, self._pop_s = deadline_s, pop_s
         self._dialer = Dialer(target, deadline_s=deadline_s, key_hint=key_hint)
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
@@ -40,13 +44,15 @@ class BlockingConnection:
         self._woken: asyncio.Future[None] | None = None
         self._is_woken = False
         self._is_closed = False
+        self.on_spare: Callable[[], None] | None = None
+        """Called when a marker was taken that nobody waits for: by a pop that outlived its wait."""
 
     async def wait(self, keys: Sequence[bytes], timeout_s: float) -> bytes | None:
         """Wait for a marker in one of the lists ``keys``, and take it: BLPOP.
 
         Returns:
-            The key it was taken from; None when ``timeout_s`` passed, when ``wake`` was called, or when a pop taken
-            over from an earlier wait timed out (then somewhat early).
+            The key it was taken from; None when ``timeout_s`` passed, when ``wake`` was called, or when the pop came to
+            its own end (then somewhat early).
 
         Raises:
             StoreUnavailable: no connection, or the connection was lost; the next wait opens another, after a pause.
@@ -58,17 +64,14 @@ class BlockingConnection:
         if self._is_woken:
             self._is_woken = False
             return None
-        is_taken_over = await self._ensure_pop(tuple(keys), timeout_s)
+        await self._ensure_pop(tuple(keys))
         pop, woken = self._pop, self._loop.create_future()
         if pop is None:  # closed meanwhile
             raise StoreUnavailable(self._address, _CLOSED_HERE)
         self._woken = woken
         try:
-            # A new pop ends by itself: Redis keeps its time, and the task the deadline. But it looks only ten times a
-            # second whose time has passed: a wait that is short, because something is due, ends by our own clock.
-            limit_s = timeout_s if is_taken_over or timeout_s < PUNCTUAL_BELOW_S else None
             either: set[asyncio.Future[Any]] = {pop, woken}
-            await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._woken, self._is_woken = None, False
         if not pop.done():
@@ -102,16 +105,20 @@ class BlockingConnection:
 
     # -- the pop --------------------------------------------------------------------------
 
-    async def _ensure_pop(self, keys: tuple[bytes, ...], timeout_s: float) -> bool:
-        """Have a pop of ``keys`` outstanding; True if it is that of an earlier wait."""
+    async def _ensure_pop(self, keys: tuple[bytes, ...]) -> None:
+        """Have a pop of ``keys`` outstanding: that of an earlier wait, or a new one."""
         if self._pop is not None and self._keys == keys:
-            return True
+            return
         await self._drop_pop()
         self._keys = keys
-        self._pop = self._loop.create_task(self._run_pop(keys, timeout_s), name="arq_web.blocking.pop")
-        # When nobody waits any more, nobody is left to be told how it failed.
-        self._pop.add_done_callback(lambda pop: pop.cancelled() or pop.exception())
-        return False
+        self._pop = self._loop.create_task(self._run_pop(keys), name="arq_web.blocking.pop")
+        self._pop.add_done_callback(self._on_pop_ended)
+
+    def _on_pop_ended(self, pop: asyncio.Task[bytes | None]) -> None:
+        """Look at its error in any case: when nobody waits any more, nobody is left to be told."""
+        if not pop.cancelled() and pop.exception() is None and pop.result() is not None:
+            if self._woken is None and self.on_spare is not None:
+                self.on_spare()
 
     async def _drop_pop(self) -> None:
         pop, self._pop = self._pop, None
@@ -119,15 +126,14 @@ class BlockingConnection:
             pop.cancel()
             await asyncio.wait({pop})
 
-    async def _run_pop(self, keys: tuple[bytes, ...], timeout_s: float) -> bytes | None:
+    async def _run_pop(self, keys: tuple[bytes, ...]) -> bytes | None:
         try:
             if self._link is None:
                 self._link = await self._dialer.dial(self)
             answer: asyncio.Future[bytes | None] = self._loop.create_future()
             self._answer = answer
-            # 0 would mean for ever.
-            self._link.write(pack(("BLPOP", *keys, f"{max(timeout_s, 0.001):.3f}")))
-            await asyncio.wait({answer}, timeout=timeout_s + self._deadline_s)
+            self._link.write(pack(("BLPOP", *keys, f"{self._pop_s:.3f}")))
+            await asyncio.wait({answer}, timeout=self._pop_s + self._deadline_s)
             if answer.done():
                 return answer.result()
             raise StoreUnavailable(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from arq_web.store.blocking import BlockingConnection
 
@@ -43,6 +43,11 @@ class WakeWaiter:
         self._is_woken = True
         for connection, _ in self._parts:
             connection.wake()
+
+    def tell_spare(self, on_spare: Callable[[], None]) -> None:
+        """Call ``on_spare`` whenever a marker is taken while nobody waits; the next wait ends with it at once."""
+        for connection, _ in self._parts:
+            connection.on_spare = on_spare
 
     async def aclose(self) -> None:
         """Close for good; a wait that is going on raises StoreUnavailable. Safe to repeat."""

@@ -20,8 +20,8 @@ from arq_web.worker.outage import Outage
 from arq_web.worker.running import RunningTable
 from arq_web.worker.settler import Settler
 
-IDLE_S = 2.0
-"""Longest wait for a wake marker: the marker is a hint, and a claim follows anyway."""
+IDLE_S = 1.9
+"""Longest wait for a wake marker: the marker is a hint, and a claim follows anyway. A lost one costs two seconds at most."""
 
 BURST_LOOK_S = 0.1
 """In a burst: the end of the last running job sets no marker."""
@@ -53,6 +53,9 @@ class Waiter(Protocol):
     def wake(self) -> None:
         """End a wait early."""
 
+    def tell_spare(self, on_spare: Callable[[], None]) -> None:
+        """Call it when a marker is taken while nobody waits."""
+
     async def aclose(self) -> None:
         """Close its connections."""
 
@@ -83,6 +86,9 @@ class Claimer:
         self._settler, self._leases, self._outage, self._clock = settler, leases, outage, clock
         self._on_claimed, self._most_jobs = on_claimed, most_jobs
         self._stopping = asyncio.Event()
+        self._called_up = asyncio.Event()
+        """Set by a stop, and by a marker that was taken while nobody waited for it."""
+        self._waiter.tell_spare(self._called_up.set)
         self._claim_count = 0
         self._claimed_at_s: dict[str, float] = {}
         self._broken: set[str] = set()
@@ -95,6 +101,7 @@ class Claimer:
     def stop(self) -> None:
         """No claim begins any more; the wait ends."""
         self._stopping.set()
+        self._called_up.set()
         self._waiter.wake()
 
     async def aclose(self) -> None:
@@ -146,9 +153,14 @@ class Claimer:
         return [store for store in self._stores if self._broken_until_s.get(store.queue, 0.0) <= now_s]
 
     async def _look_at_forgotten(self) -> None:
-        """Claim nothing from queues that were not claimed for a while."""
+        """Claim nothing from queues that were not claimed for a while.
+
+        Nor from any, when this worker is full and took a marker all the same: that sets it again, for one that is not.
+        """
+        is_spare = self._called_up.is_set() and self._table.free <= 0 and not self._stopping.is_set()
+        self._called_up.clear()
         for store in self._usable_stores():
-            if time.monotonic() - self._claimed_at_s.get(store.queue, 0.0) > FORGET_S:
+            if is_spare or time.monotonic() - self._claimed_at_s.get(store.queue, 0.0) > FORGET_S:
                 await self._claim(store, 0)
 
     async def _claim(self, store: Store, limit: int) -> ClaimReply | None:
@@ -201,10 +213,10 @@ class Claimer:
             self._standby.discard(store.queue)
 
     async def _wait_for_slot(self) -> bool:
-        """Wait until a slot is free; False when the worker stops, or after a while without one."""
+        """Wait until a slot is free; False when the worker stops, or has something else to look at."""
         if self._table.free > 0:
             return True
-        await self._or_stop(self._table.wait_for_slot(), timeout_s=FORGET_S)
+        await _first_of(self._table.wait_for_slot(), self._called_up.wait(), timeout_s=FORGET_S)
         return self._table.free > 0 and not self._stopping.is_set()
 
     async def _wait_for_jobs(self, burst: Burst | None) -> None:
@@ -227,14 +239,19 @@ class Claimer:
         if bases != self._waiter_bases:
             await self._waiter.aclose()
             self._waiter, self._waiter_bases = self._make_waiter(bases), bases
+            self._waiter.tell_spare(self._called_up.set)
         if not self._stopping.is_set():
             await self._waiter.wait(timeout_s)
 
-    async def _or_stop(self, event: Coroutine[Any, Any, None], timeout_s: float | None = None) -> None:
-        """Wait for ``event``, but no longer than until the worker stops (or the time has passed)."""
-        waits = (asyncio.ensure_future(event), asyncio.ensure_future(self._stopping.wait()))
-        try:
-            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
+    async def _or_stop(self, event: Coroutine[Any, Any, None]) -> None:
+        """Wait for ``event``, but no longer than until the worker stops."""
+        await _first_of(event, self._stopping.wait())
+
+
+async def _first_of(*events: Coroutine[Any, Any, object], timeout_s: float | None = None) -> None:
+    waits = [asyncio.ensure_future(event) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()

@@ -172,19 +172,36 @@ async def test_other_keys_need_another_connection_and_get_their_own_replies(
     assert proxy.connection_count == 2
 
 
-async def test_a_silent_redis_is_noticed_soon_after_the_wait_should_have_ended(
-    blocking: BlockingConnection, proxy: Proxy, key: bytes
-) -> None:
+async def test_a_silent_redis_is_noticed_soon_after_the_read_should_have_ended(proxy: Proxy, key: bytes) -> None:
     """A blocking read is silent by nature; without this a worker would listen to a dead line for ever."""
+    blocking = BlockingConnection(RedisTarget.from_url(proxy.url), deadline_s=DEADLINE_S, pop_s=0.5)
     await blocking.wait([key], 0.01)
     proxy.black_hole()
     began = time.monotonic()
 
-    assert await blocking.wait([key], 0.1) is None  # short: in time, whatever the line does
+    assert await blocking.wait([key], 0.1) is None  # in time, whatever the line does
     with pytest.raises(StoreUnavailable):
         await blocking.wait([key], 10)
 
-    assert time.monotonic() - began < 0.1 + DEADLINE_S + 1
+    assert time.monotonic() - began < 0.5 + DEADLINE_S + 1
+    await blocking.aclose()
+
+
+async def test_a_marker_that_nobody_waits_for_is_told(
+    blocking: BlockingConnection, redis: redis.asyncio.Redis, key: bytes
+) -> None:
+    """Its worker may be full: it passes the word on. One that a wait takes is no spare one."""
+    spare = asyncio.Event()
+    blocking.on_spare = spare.set
+    waiting = await start_waiting(blocking, redis, key)
+    await redis.rpush(key, 1)
+    assert await waiting == key
+    assert not spare.is_set()
+
+    await blocking.wait([key], 0.01)
+    await redis.rpush(key, 1)
+
+    await asyncio.wait_for(spare.wait(), 10)
 
 
 async def test_a_lost_connection_is_told_and_the_next_wait_opens_another(
