@@ -13,8 +13,8 @@ from arq_web.store.replies import ErrorReply, Fault, Reply, fault_of, store_erro
 from arq_web.store.target import RedisTarget
 
 POP_S = 6.0
-"""How long Redis holds one blocking read: longer than a wait, since each wait ends by our own clock (Redis looks only ten
-times a second whose time has passed), and since managed Redis is paid per command: three idle waits are one read."""
+"""How long Redis holds one blocking read: longer than a wait. Each wait ends by our own clock, since Redis looks only ten
+times a second whose time has passed; and managed Redis is paid per command: three idle waits are one read."""
 
 
 class BlockingConnection:
@@ -116,9 +116,9 @@ class BlockingConnection:
 
     def _on_pop_ended(self, pop: asyncio.Task[bytes | None]) -> None:
         """Look at its error in any case: when nobody waits any more, nobody is left to be told."""
-        if not pop.cancelled() and pop.exception() is None and pop.result() is not None:
-            if self._woken is None and self.on_spare is not None:
-                self.on_spare()
+        has_marker = not pop.cancelled() and pop.exception() is None and pop.result() is not None
+        if has_marker and self._woken is None and self.on_spare is not None:
+            self.on_spare()
 
     async def _drop_pop(self) -> None:
         pop, self._pop = self._pop, None

@@ -21,7 +21,7 @@ from arq_web.worker.running import RunningTable
 from arq_web.worker.settler import Settler
 
 IDLE_S = 1.9
-"""Longest wait for a wake marker: the marker is a hint, and a claim follows anyway. A lost one costs two seconds at most."""
+"""Longest wait for a wake marker: it is a hint, and a claim follows anyway. A lost one costs two seconds at most."""
 
 BURST_LOOK_S = 0.1
 """In a burst: the end of the last running job sets no marker."""

@@ -8,11 +8,11 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from arq_web import events
-from arq_web.errors import InvalidTask
+from arq_web.errors import InvalidTask, StoreError
 from arq_web.events import emit
 from arq_web.job import ErrorInfo
 from arq_web.queue import QueueSet
@@ -107,6 +107,8 @@ class Isolation:
         has_child = self._idle and not alone
         try:
             with _time_stands_still(running):
+                if alone:
+                    await _tell_that_it_is_alone(running)
                 async with nullcontext() if has_child else self._starting:
                     child = await self._begin(request, alone=alone)
         except _NotBegun as error:
@@ -250,6 +252,13 @@ class _NotBegun(Exception):
 def _is_suspect(job: ClaimedJob) -> bool:
     """One crash before its end, it runs alone: so only a real killer spends its last crash."""
     return job.crashes > 0 and job.crashes >= job.max_crashes - 1
+
+
+async def _tell_that_it_is_alone(running: Running) -> None:
+    """Should this worker die now, it is not the job's doing. Where Redis is away, it costs a crash all the same."""
+    job = running.job
+    with suppress(StoreError):
+        await running.store.isolate(job.id, job.attempt, job.token)
 
 
 def _as_outcome(answer: object) -> Outcome:

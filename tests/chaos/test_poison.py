@@ -89,6 +89,28 @@ async def test_p4_a_task_whose_module_kills_the_child_that_imports_it_is_dead_an
     assert (verdict.lost, verdict.accepted_twice) == (0, 0)
 
 
+@pytest.mark.timeout(120)
+async def test_p4_four_kills_of_its_workers_are_not_the_end_of_an_innocent_job(
+    redis_url: str, namespace: str, tmp_path: Path, report: Report
+) -> None:
+    """From the third attempt on it runs alone: what its worker died of was something else."""
+    config, journal = Config(namespace=namespace), tmp_path / "journal"
+    async with worker_fleet(tmp_path, redis_url, namespace) as fleet, Queue.connect(redis_url, config=config) as queue:
+        job = await queue.enqueue(nap, 3000)
+        for attempt in range(1, 5):
+            worker = await fleet.start(HAZARDS, env=SHORT_LEASE)
+            await wait_until(lambda number=attempt: len(starts_of(journal, job.id)) == number, description="it runs")
+            await worker.kill()
+        await fleet.start(HAZARDS, env=SHORT_LEASE)
+        assert await job.result(timeout=60) == 3000
+        info = await job.info()
+        verdict = await judge("four kills around one job", [job], fleet)
+
+    report(verdict)
+    assert (info.attempt, info.crashes, info.failures) == (5, 2, 0)
+    assert (verdict.lost, verdict.accepted_twice) == (0, 0)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 async def test_p4_a_hundred_other_orphans_are_not_serialised_behind_the_poison(

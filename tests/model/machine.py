@@ -40,6 +40,7 @@ from tests.model.choices import (
     TICK_MS,
     UNIT_MS,
     VERBS,
+    VERBS_OF_A_JOB,
     WORKERS,
     at,
     keyed,
@@ -260,7 +261,7 @@ class Walk(RuleBasedStateMachine):
         self.send(Message(f"reclaim limit={limit} grace={grace_ms} dead={dead}", ask, expect))
 
     @precondition(lambda self: self.attempts)
-    @rule(verb=st.sampled_from(["cancel", "abort", "redrive", "redrive", "watch", "progress", "abandon"]), which=recent)
+    @rule(verb=st.sampled_from(VERBS_OF_A_JOB), which=recent)
     def somebody_asks_for_a_job(self, verb: str, which: int) -> None:
         ended = [job.id for job in self.model.ended()]
         names = ended if ended and verb == "redrive" and which else [*sorted(self.model.jobs), "nobody"]
@@ -274,6 +275,8 @@ class Walk(RuleBasedStateMachine):
                 self.watch(job_id, f"channel {which % 2}")
             case "progress":
                 self.progress(self.attempt(which))
+            case "isolate":
+                self.isolate(self.attempt(which))
             case _:
                 self.abandon(self.attempt(which))
 
@@ -346,6 +349,15 @@ class Walk(RuleBasedStateMachine):
                 f"abandon {attempt}",
                 lambda store, moved_ms: store.abandon(attempt.job_id, attempt.number, attempt.token),
                 lambda model, now, about: model.abandon(now, attempt.job_id, attempt.number, attempt.token),
+            )
+        )
+
+    def isolate(self, attempt: Attempt) -> None:
+        self.send(
+            Message(
+                f"isolate {attempt}",
+                lambda store, moved_ms: store.isolate(attempt.job_id, attempt.number, attempt.token),
+                lambda model, now, about: model.isolate(now, attempt.job_id, attempt.number, attempt.token),
             )
         )
 

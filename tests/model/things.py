@@ -37,6 +37,8 @@ class Job:
     is_result_kept: bool = True
     is_cancel_requested: bool = False
     is_abandoned: bool = False
+    is_alone: bool = False
+    spared: int = 0
     watchers: set[str] = field(default_factory=set)
     watched_until: int = 0
     ends: int = 0

@@ -13,11 +13,13 @@ same questions, in any order, and they must never differ. The table (design §2)
     running                     settle snooze, park     scheduled
     running                     settle release          queued, at the head
     running                     settle crash, reclaim   queued at the head, crashes + 1; dead if that was one too many
+    running, alone              reclaim                 queued at the head, unspent, twice; then as every other
     running                     settle cancel           cancelled
     scheduled, queued, retrying cancel                  cancelled
     scheduled, queued, retrying cancel by a worker      queued, at the head, asked to end: whoever claims it cancels it
     running                     cancel                  running, asked to end: not queued again, but cancelled
     running                     abandon                 running; a crash will be a release
+    running                     isolate                 running, alone
     dead, cancelled, expired    redrive                 queued behind the others, failures and crashes 0
     ended                       enqueue of the same id  queued or scheduled anew, if the request says that it gives way
     any                         enqueue under its key   the same: an earlier request under that key has had this answer
@@ -49,6 +51,7 @@ LOOK_KEPT_MS = 60_000
 WATCH_MS = 60_000
 WAKE_MS = 60_000
 WEEK_MS = 604_800_000
+MOST_SPARED = 2
 
 
 class Queue:
@@ -197,7 +200,7 @@ class Queue:
         for job in taken:
             job.token = NOBODY  # also before another attempt begins: a late settle changes nothing
             self._let_go(job.worker, job)
-            self._crash(now, job)
+            self._orphan(now, job)
         earliest = min((job.lease for job in self.leased()), default=0)
         return self.grace_until, earliest, [(job.id, job.state, job.crashes, job.worker) for job in taken]
 
@@ -267,6 +270,15 @@ class Queue:
         if job is None or job.state is not JobState.RUNNING or not job.is_owned_by(attempt, token):
             return False
         job.is_abandoned = True
+        return True
+
+    def isolate(self, now: int, job_id: str, attempt: int, token: str) -> bool:
+        """It runs alone in a child process: the death of its worker is not its doing."""
+        self.pass_to(now)
+        job = self.jobs.get(job_id)
+        if job is None or job.state is not JobState.RUNNING or not job.is_owned_by(attempt, token):
+            return False
+        job.is_alone = True
         return True
 
     def declare(self, now: int, name: str, fingerprint: str, first_tick: int) -> int:
@@ -402,7 +414,8 @@ class Queue:
 
     def _back_to_head(self, now: int, job: Job) -> None:
         """Where it was when it was created, so before all that came later."""
-        job.state, job.since, job.place, job.is_abandoned = JobState.QUEUED, now, (job.created, 0), False
+        job.state, job.since, job.place = JobState.QUEUED, now, (job.created, 0)
+        job.is_abandoned = job.is_alone = False
         self._wake(now)
 
     def _wake_if_earliest(self, now: int, job: Job) -> None:
@@ -467,7 +480,7 @@ class Queue:
         if job.is_cancel_requested:
             return self._finish(now, job, JobState.CANCELLED)
         job.state, job.since, job.due, job.note = state, now, now + entry.ms, entry.note
-        job.is_abandoned = False
+        job.is_abandoned = job.is_alone = False
         self.counted[entry.outcome] += 1
         self._wake_if_earliest(now, job)
         return None
@@ -497,11 +510,19 @@ class Queue:
         self.counted["lost"] += 1
         return self._finish(now, job, JobState.DEAD, _lost_worker(job.crashes), KEEP_DEAD_MS)
 
+    def _orphan(self, now: int, job: Job) -> None:
+        """Its worker is gone. One that ran alone is spared, twice: its own death would be that of its child."""
+        if job.is_alone and not job.is_abandoned and not job.is_cancel_requested and job.spared < MOST_SPARED:
+            job.spared += 1
+            return self._release(now, job)
+        return self._crash(now, job)
+
     def _finish(self, now: int, job: Job, state: JobState, note: bytes = b"", keep_ms: int | None = None) -> None:
         """The one way to an end: the record gets its time to live, and the unique key is free."""
         keep_ms = job.keep_ms if keep_ms is None else keep_ms
         job.state, job.since, job.due, job.note = state, now, 0, note
-        job.is_cancel_requested, job.is_abandoned, job.watchers = False, False, set()
+        job.is_cancel_requested, job.is_abandoned, job.is_alone, job.spared = False, False, False, 0
+        job.watchers = set()
         job.ends = now + max(keep_ms, SHORTEST_KEEP_MS)
         job.gone = now + max(keep_ms, 0) if keep_ms < SHORTEST_KEEP_MS else 0
         if word := _COUNTED_AS.get(state):

@@ -194,6 +194,10 @@ def abandons() -> Step:
     return lambda store: store.abandon("a", 1, "1.a")
 
 
+def isolates() -> Step:
+    return lambda store: store.isolate("a", 1, "1.a")
+
+
 def lapses(name: str) -> Step:
     return lambda store: expire_lease(store, name)
 
@@ -385,6 +389,8 @@ SENDINGS = [
         steps(lapses("a"), end_grace, reclaims(), OTHER_CLAIMS),
     ),
     Sending("abandon", "an attempt", A_RUNS, abandons(), settles("complete")),
+    Sending("isolate", "an attempt", A_RUNS, isolates(), settles("complete")),
+    Sending("isolate", "before the job is another's", A_RUNS, isolates(), steps(settles("release"), OTHER_CLAIMS)),
     Sending("abandon", "before the job is another's", A_RUNS, abandons(), steps(settles("release"), OTHER_CLAIMS)),
     Sending("declare", "a new schedule", NOTHING, declares("print"), fires(1000, 2000, job("tick"))),
     # Of two specs the last to arrive counts, so a copy that comes after the other's would count again.

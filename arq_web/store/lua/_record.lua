@@ -65,17 +65,18 @@ local function spec_of(j)
 end
 
 -- 'c' its cancellation was asked for, 'w' somebody watches it, 'f' somebody follows each change, 'n' its result was not kept,
--- 'a' its worker has abandoned it, 'd' it was dismissed.
+-- 'a' its worker has abandoned it, 'd' it was dismissed, 'i' it runs alone in a child process, 's' that was lost with its worker once
+-- and it was spared, 'S' twice.
 local function flagged(j, flag) return string.find(j.flags, flag, 1, true) ~= nil end
 local function set_flag(j, flag)
   if not flagged(j, flag) then j.flags = (j.flags == '-' and '' or j.flags) .. flag end
 end
--- What was said of an attempt is not true of the next; who looks on stays.
+-- What was said of an attempt is not true of the next; who looks on stays, and what it was spared.
 local function only(j, others)
   local kept = string.gsub(j.flags, others, '')
   return kept == '' and '-' or kept
 end
-local function only_watched(j) return only(j, '[^wf]') end
+local function only_watched(j) return only(j, '[^wfsS]') end
 
 -- News for whoever looks on: a hint, which must never raise.
 local function tell(id, words)

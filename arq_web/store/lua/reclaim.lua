@@ -19,7 +19,7 @@ local function take(id, j)
   redis.call('ZREM', LEASES, id)
   redis.pcall('SREM', base .. 'h:' .. j.worker, id)
   j.token = '-' -- its attempt has lost it, also before another begins: a late settle changes nothing
-  crash(id, j, keep_dead_ms)
+  orphan(id, j, keep_dead_ms)
   for _, value in ipairs({ id, j.state, j.crashes, j.worker, j.task }) do out[#out + 1] = value end
 end
 
