@@ -57,6 +57,8 @@ class Relay:
         self._database, self._queues, self._poll_s, self._running = database, queues, poll_s, running
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
+        self._relaying = asyncio.Lock()
+        """``catch_up`` is to return when a batch of ``run`` is enqueued, too: a burst looks for its jobs then."""
         self._stalled_since_s: float | None = None
         self._trouble = ""
         self._tries = 0
@@ -167,8 +169,9 @@ class Relay:
     async def _relay_all(self) -> bool:
         """Relay until nothing is left; False when something stands in the way."""
         try:
-            while await _to_its_end(self.relay_batch()):
-                pass
+            async with self._relaying:
+                while await _to_its_end(self.relay_batch()):
+                    pass
         except Exception as error:  # noqa: BLE001 - the database, its driver, Redis: the rows wait until it is back
             self._note_trouble(error)
             return False

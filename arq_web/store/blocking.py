@@ -13,7 +13,7 @@ from arq_web.store.replies import ErrorReply, Fault, Reply, fault_of, store_erro
 from arq_web.store.target import RedisTarget
 
 POP_S = 6.0
-"""How long Redis holds one blocking read: longer than a wait. Each wait ends by our own clock, since Redis looks only ten
+"""How long Redis holds one blocking read: longer than a wait. Each wait ends by our own clock, since Redis looks ten
 times a second whose time has passed; and managed Redis is paid per command: three idle waits are one read."""
 
 
