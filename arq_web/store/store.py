@@ -242,14 +242,24 @@ class Store:
         reply = await self._run_list(scripts.DECLARE, arguments)
         return _int(reply[0]), _int(reply[1])
 
-    async def fire(self, name: str, fingerprint: str, tick_ms: int, next_tick_ms: int, job: NewJob | None) -> FireReply:
-        """Enqueue the job of one tick (none for a skipped one) and move the schedule on."""
+    async def fire(
+        self,
+        name: str,
+        fingerprint: str,
+        tick_ms: int,
+        next_tick_ms: int,
+        job: NewJob | None,
+        *,
+        asker: str = "-",
+    ) -> FireReply:
+        """Enqueue the job of one tick (none for a skipped one) and move the schedule on. ``asker``: who skips it."""
         arguments = scripts.FIRE.arguments(
             job.arguments() if job else (),
             name=name,
             fingerprint=fingerprint,
             tick_ms=tick_ms,
             next_tick_ms=next_tick_ms,
+            asker=asker,
         )
         reply = await self._run_list(scripts.FIRE, arguments)
         return FireReply(_text(reply[0]), _int(reply[1]), _int(reply[2]), _text(reply[3]))

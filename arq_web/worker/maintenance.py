@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -124,6 +125,7 @@ class Scheduler:
     def __init__(self, firing: Firing, outage: Outage, clock: ServerClock) -> None:
         self._firing, self._schedule, self._store = firing, firing.schedule, firing.store
         self._outage, self._clock = outage, clock
+        self._asker = secrets.token_urlsafe(6)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -156,19 +158,21 @@ class Scheduler:
         following_ms = schedule.tick_after(tick_ms, now_ms)
         skipped = schedule.misfire == "skip" and now_ms - tick_ms > SKIP_LATE_MS
         new = None if skipped else self._firing.new_job(tick_ms)
-        reply = await self._store.fire(self._firing.name, schedule.fingerprint, tick_ms, following_ms, new)
+        reply = await self._ask(tick_ms, following_ms, new)
         self._clock.saw(reply.now_ms)
         if reply.outcome == "conflict":
             error = self._firing.conflict(tick_ms, reply.job_id)
             if error is None:
                 self._say_skipped(tick_ms, f"its id belongs to a job of {reply.job_id}")
-                return (
-                    await self._store.fire(self._firing.name, schedule.fingerprint, tick_ms, following_ms, None)
-                ).tick_ms
+                return (await self._ask(tick_ms, following_ms, None)).tick_ms
             emit(events.STORE_TROUBLE, redis=self._store.connections.target.address, error=str(error))
             await asyncio.sleep(LOOK_AGAIN_S)
             return await self._declare()
         return await self._next_tick(reply, tick_ms, None if new is None else new.id)
+
+    async def _ask(self, tick_ms: int, following_ms: int, new: NewJob | None) -> FireReply:
+        name, fingerprint = self._firing.name, self._schedule.fingerprint
+        return await self._store.fire(name, fingerprint, tick_ms, following_ms, new, asker=self._asker)
 
     async def _next_tick(self, reply: FireReply, tick_ms: int, job_id: str | None) -> int:
         match reply.outcome:
@@ -207,7 +211,7 @@ class Scheduler:
         while True:
             await asyncio.sleep(LOOK_AGAIN_S)
             try:
-                reply = await self._store.fire(self._firing.name, self._schedule.fingerprint, 0, 0, None)
+                reply = await self._ask(0, 0, None)
             except StoreError as error:
                 await self._outage.wait(error)
                 continue

@@ -106,14 +106,14 @@ async def test_p1_ticks_that_nobody_was_there_for_are_caught_up_as_the_schedule_
         for name in names:
             await _wait_for_tick(journal, now_ms + 2 * SECOND_MS, name)
         ran = {name: _ticks_of(journal, name) for name in names}
-        skipped = {event["schedule"] for event in fleet.events("schedule.skipped")}  # both workers may say it
+        skipped = [event["schedule"] for event in fleet.events("schedule.skipped")]
 
     for name, ticks in ran.items():
         assert {count for at_ms, count in ticks.items() if at_ms not in begun_before[name]} == {1}, name
     [once_ms] = _before(ran["once"], now_ms - 10 * SECOND_MS)
     assert once_ms == missed_ms
     assert _before(ran["skip"], now_ms - 10 * SECOND_MS) == []
-    assert skipped == {"skip"}
+    assert skipped == ["skip"]  # by the one that did
     assert sorted(ran["all"]) == list(range(missed_ms, max(ran["all"]) + 1, SECOND_MS))
     for ticks in ran.values():
         recent = [at_ms for at_ms in sorted(ticks) if at_ms >= now_ms]

@@ -101,7 +101,7 @@ def of_model(model: Queue, queue: str, about: About) -> Picture:
             picture[f"h:{name}"] = {job_id.encode() for job_id in worker.holds}
     for name, schedule in model.schedules.items():
         times = about(schedule.tick), about(schedule.fired)
-        picture[f"s:{name}"] = [times[0], schedule.fingerprint, times[1]]
+        picture[f"s:{name}"] = [times[0], schedule.fingerprint, times[1], *(["-"] if schedule.is_skipped else [])]
     for name, key in model.keys.items():
         picture[f"i:{name}"] = f"{key.fingerprint} {key.job_id} {key.nonce}".encode()
     return picture

@@ -77,6 +77,8 @@ class Schedule:
     fingerprint: str
     tick: int
     fired: int = 0
+    is_skipped: bool = False
+    """That last one: then it is known who said so."""
     ends: int = 0
 
 

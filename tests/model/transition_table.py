@@ -307,6 +307,8 @@ class Queue:
         if schedule.fired == tick:
             if job and standing and standing.id == job.id and not _is_same_request(standing, job):
                 return "moved", job.id  # by another process, or the id has gone to another job since
+            if job is None and not schedule.is_skipped:
+                return "moved", ""
             return "fired", standing.id if standing else ""
         if schedule.tick != tick:
             return "moved", ""
@@ -317,6 +319,7 @@ class Queue:
         if job and standing is None:
             self._enter(now, self._new_job(now, job))
         schedule.tick, schedule.fired, schedule.ends = next_tick, tick, max(next_tick, now) + WEEK_MS
+        schedule.is_skipped = job is None
         return "fired", standing.id if standing else job.id if job else ""
 
     def leave(self, kind: str, worker: str) -> None:

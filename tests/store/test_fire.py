@@ -100,8 +100,10 @@ async def test_the_same_request_sent_again_gives_the_same_answer(declared: Store
 async def test_a_skipped_tick_moves_on_without_a_job(declared: Store) -> None:
     reply = await declared.fire("nightly", "spec", TICK_MS, NEXT_MS, None)
     again = await declared.fire("nightly", "spec", TICK_MS, NEXT_MS, None)
+    other = await declared.fire("nightly", "spec", TICK_MS, NEXT_MS, None, asker="another process")
 
     assert _without_time(reply) == _without_time(again) == ("fired", NEXT_MS, "")
+    assert _without_time(other) == ("moved", NEXT_MS, "")
     assert await members(declared, "ready") == []
 
 

@@ -42,8 +42,8 @@ local STRINGS = {
     return (string.gsub(raw, '%d+', earlier))
   end,
   ['^s:'] = function(raw)
-    local tick, fingerprint, fired = string.match(raw, '^(%d+) (%S+) (%d+)$')
-    return tick and table.concat({ earlier(tick), fingerprint, earlier(fired) }, ' ') or raw
+    local tick, fingerprint, fired, skipper = string.match(raw, '^(%d+) (%S+) (%d+)(.*)$')
+    return tick and table.concat({ earlier(tick), fingerprint, earlier(fired) }, ' ') .. skipper or raw
   end,
 }
 local SCORES = { due = ms, leases = ms, workers = ms, dead = ms, ready = ms * 1000 }

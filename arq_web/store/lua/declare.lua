@@ -4,7 +4,7 @@ local name = ARGV[1]
 local fingerprint = ARGV[2]
 local first_tick_ms = ARGV[3]
 
-local key = base .. 's:' .. name -- "<next tick ms> <fingerprint> <last tick ms>"
+local key = base .. 's:' .. name -- "<next tick ms> <fingerprint> <last tick ms>[ <who skipped that>]"
 local tick_ms, stored = string.match(redis.call('MGET', key)[1] or '', '^(%d+) (%S+) ')
 if stored ~= fingerprint then
   tick_ms = first_tick_ms
