@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arq.worker")
 DRAIN_S = 366 * 86_400.0
 """Running jobs are never cut short by the engine: who stops the worker says what becomes of them."""
+SETTLE_LIMIT_S = 10.0
+"""A worker that is to end, and whose jobs have all ended, waits so long for a Redis that is away. They run again."""
+LOOK_S = 0.5
 
 
 class Shift:
@@ -57,6 +60,7 @@ class Shift:
             firings=firings_of(worker, link.store(worker.queue_name)),
         )
         self._is_stopping = False
+        self._watch: asyncio.Task[None] | None = None
         # arq's lines say what happens to jobs: of the engine's own only warnings and errors are news.
         context = contextvars.copy_context()
         context.run(least_level.set, logging.WARNING)
@@ -75,14 +79,26 @@ class Shift:
         if not self._is_stopping:
             self._is_stopping = True
             self._engine.stop()
+            self._watch = asyncio.create_task(self._hurry_without_redis(), name="arq_web.arq.watch")
 
     def hurry(self) -> None:
         """Running jobs do not end although they were cancelled: wait no longer."""
         self._engine.stop()
 
     async def _run(self) -> None:
-        await self._engine.run()
-        await self._runner.wait()
+        try:
+            await self._engine.run()
+            await self._runner.wait()
+        finally:
+            if self._watch is not None:
+                self._watch.cancel()
+
+    async def _hurry_without_redis(self) -> None:
+        looks = 0
+        while looks * LOOK_S < SETTLE_LIMIT_S:
+            await asyncio.sleep(LOOK_S)
+            looks = looks + 1 if self._engine.only_settles else 0
+        self.hurry()
 
 
 class Shifts:

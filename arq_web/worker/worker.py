@@ -156,6 +156,12 @@ class Worker:
         """Jobs that run now."""
         return len(self._table)
 
+    @property
+    def only_settles(self) -> bool:
+        """Jobs are left, and all of them have ended: what is missing is the word of Redis."""
+        attempts = self._table.all()
+        return bool(attempts) and all(running.is_settling for running in attempts)
+
     @asynccontextmanager
     async def _running_parts(self) -> AsyncIterator[Claimer]:
         """Everything that runs beside the claimer; what keeps the drain safe ends last."""

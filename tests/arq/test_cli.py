@@ -15,6 +15,8 @@ from click.testing import CliRunner
 
 from arq_web.arq import create_pool, logs
 from arq_web.arq.cli import cli
+from tests.support.proxy import running_proxy
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
 EXIT_HUNG = 70
@@ -144,6 +146,32 @@ async def test_a_job_of_a_worker_that_is_killed_runs_again_within_seconds(projec
     await wait_until(runs_again, timeout_s=15, description="it runs again")
     second.terminate()
     await asyncio.to_thread(second.communicate, timeout=20)
+    await pool.close()
+
+
+async def test_a_signal_while_redis_is_away_ends_it_all_the_same(
+    project: Path, redis_server: RedisServer, redis_url: str
+) -> None:
+    """Its job has been cancelled, and nobody can be told so: the lease brings it back."""
+    pool = await create_pool(redis_url)
+    handle = await pool.enqueue_job("waits", _job_id="one")
+    assert handle is not None
+    async with running_proxy(redis_server.port) as proxy:
+        tasks = project / "tasks.py"
+        tasks.write_text(tasks.read_text().replace(redis_url, proxy.url))
+        worker = start(project, "tasks.WorkerSettings")
+        await wait_until((project / "begun").exists, timeout_s=20, description="it runs")
+        proxy.black_hole()
+        worker.send_signal(signal.SIGTERM)
+        _, said = await asyncio.to_thread(worker.communicate, timeout=25)
+
+    assert worker.returncode == 0
+    assert "1 ongoing to cancel" in said
+    assert await handle.status() == "in_progress"  # as Redis has it, until the lease has passed
+    store = pool.link.store("arq:queue")
+    await store.reclaim(dead=[info.worker for info in [await store.read("one")] if info and info.worker])
+    assert await handle.status() == "queued"
+    await store.cancel("one")
     await pool.close()
 
 

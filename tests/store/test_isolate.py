@@ -21,7 +21,7 @@ from tests.support.store_helpers import (
 
 async def a_suspect(store: Store) -> ClaimedJob:
     """Two crashes of three are spent, and the third attempt runs."""
-    await enqueue_and_claim(store, "a")
+    job = await enqueue_and_claim(store, "a")
     for _ in range(2):
         await store.reclaim(dead=[WORKER])
         job = await claim_one(store)
