@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import pytest
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from arq_web import Config
 from arq_web.fastapi import ArqWeb, RequestTime, background_job
+from tests.http.twice_asked import ITEM, Asked, ask, assert_one_job, assert_other_is_refused
 
 KEY = {"Idempotency-Key": "k"}
 
@@ -128,8 +129,6 @@ async def client(redis_url: str, namespace: str) -> AsyncIterator[httpx.AsyncCli
         yield client
 
 
-ITEM = {"name": "cup", "tags": ["a", "b"]}
-Asked = tuple[str, dict[str, Any]]
 SAME: list[tuple[Asked, Asked]] = [
     (("item/1", {"json": ITEM}), ("item/1", {"json": {"tags": ["b", "a", "a"], "name": "cup"}})),
     (("item/1", {"json": ITEM}), ("item/1", {"json": ITEM, "headers": {"authorization": "new"}})),
@@ -157,27 +156,17 @@ DIFFERENT: list[tuple[Asked, Asked]] = [
 ]
 
 
-async def ask(client: httpx.AsyncClient, asked: Asked, under: str = "/eu/inner/") -> httpx.Response:
-    path, options = asked
-    return await client.post(under + path, **options)
-
-
 @pytest.mark.filterwarnings("ignore:Setting per-request cookies")
 @pytest.mark.parametrize(("one", "other"), SAME)
 async def test_the_same_request_is_the_same_job(client: httpx.AsyncClient, one: Asked, other: Asked) -> None:
     """Whatever stands in headers and cookies, and in whatever order or form the values came."""
-    answers = [await ask(client, asked) for asked in (one, other)]
-
-    assert [answer.status_code for answer in answers] == [202, 202], answers[-1].text
-    assert answers[0].json()["id"] == answers[1].json()["id"]
+    await assert_one_job(client, one, other)
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 async def test_another_request_is_refused(client: httpx.AsyncClient, one: Asked, other: Asked) -> None:
     """Also where what differs is read by a dependency alone."""
-    answers = [await ask(client, asked) for asked in (one, other)]
-
-    assert [answer.status_code for answer in answers] == [202, 422], answers[-1].text
+    await assert_other_is_refused(client, one, other)
 
 
 async def test_a_function_at_two_paths_is_two_routes(client: httpx.AsyncClient) -> None:
