@@ -231,10 +231,10 @@ class Store:
         arguments = scripts.ABANDON.arguments(id=job_id, attempt=attempt, token=token)
         return _int(await self._run(scripts.ABANDON, arguments)) == 1
 
-    async def isolate(self, job_id: str, attempt: int, token: str) -> bool:
-        """It runs alone in a child process: should its worker die, that is not held against it, twice. False: lost."""
-        arguments = scripts.ISOLATE.arguments(id=job_id, attempt=attempt, token=token)
-        return _int(await self._run(scripts.ISOLATE, arguments)) == 1
+    async def blame(self, job_id: str, attempt: int, token: str) -> bool:
+        """A suspect runs in its worker: should that die, it is held against the job. False when it lost the job."""
+        arguments = scripts.BLAME.arguments(id=job_id, attempt=attempt, token=token)
+        return _int(await self._run(scripts.BLAME, arguments)) == 1
 
     async def declare(self, name: str, fingerprint: str, first_tick_ms: int) -> tuple[int, int]:
         """Make a schedule known; returns server time and its next tick, ms."""

@@ -95,6 +95,13 @@ class Isolation:
             return True
         return _is_suspect(job) and self._can_isolate(task, job)
 
+    async def forgo(self, running: Running) -> None:
+        """The attempt runs in this worker. Of a suspect that is told: else the worker's death would not count."""
+        job = running.job
+        if _is_suspect(job):
+            with suppress(StoreError):  # then it is spared, as one in a child process: twice at most
+                await running.store.blame(job.id, job.attempt, job.token)
+
     async def run(self, running: Running, limits: AttemptLimits) -> Outcome:
         """One attempt in a child. Raises only when it is cancelled before the task began, or for no known reason."""
         task = self._registry.get(running.job.task)
@@ -107,8 +114,6 @@ class Isolation:
         has_child = self._idle and not alone
         try:
             with _time_stands_still(running):
-                if alone:
-                    await _tell_that_it_is_alone(running)
                 async with nullcontext() if has_child else self._starting:
                     child = await self._begin(request, alone=alone)
         except _NotBegun as error:
@@ -252,13 +257,6 @@ class _NotBegun(Exception):
 def _is_suspect(job: ClaimedJob) -> bool:
     """One crash before its end, it runs alone: so only a real killer spends its last crash."""
     return job.crashes > 0 and job.crashes >= job.max_crashes - 1
-
-
-async def _tell_that_it_is_alone(running: Running) -> None:
-    """Should this worker die now, it is not the job's doing. Where Redis is away, it costs a crash all the same."""
-    job = running.job
-    with suppress(StoreError):
-        await running.store.isolate(job.id, job.attempt, job.token)
 
 
 def _as_outcome(answer: object) -> Outcome:

@@ -312,6 +312,8 @@ class Worker:
             if self._isolation.wants(job):
                 outcome = await self._isolation.run(running, self._limits(running))
             else:
+                if job.crashes:
+                    await self._isolation.forgo(running)
                 outcome = await self._runner.run(running, self._limits(running))
         except asyncio.CancelledError:  # before the task itself began
             outcome = ended_early(running.reason)

@@ -29,6 +29,7 @@ from arq_web import (
     task,
 )
 from arq_web.store.store import Store
+from arq_web.task import AsyncTask
 from tests.support.audit import jobs_of
 from tests.support.forked import Request
 from tests.support.journal import note
@@ -117,7 +118,18 @@ def square(n: int, ctx: JobContext = INJECTED) -> int:
     return n * n
 
 
-TASKS = (add, measure, nap, fail_once, fail, snooze_once, survive, tick, ignore_the_end, square)
+def _unimportable() -> AsyncTask[[], str]:
+    @task(name="unimportable", max_tries=1)
+    async def unimportable(ctx: JobContext = INJECTED) -> str:
+        """Be a task that no other process can find."""
+        note("start", f"{ctx.queue}/{ctx.job_id}", ctx.attempt)
+        return "here"
+
+    return unimportable
+
+
+IN_WORKER_ONLY = [_unimportable()]
+TASKS = (add, measure, nap, fail_once, fail, snooze_once, survive, tick, ignore_the_end, square, *IN_WORKER_ONLY)
 
 
 @dataclass(slots=True, eq=False)
@@ -241,6 +253,24 @@ async def _lose_a_worker(stage: Stage) -> None:
     await end_grace(stage.store)
 
 
+async def _become_a_suspect(stage: Stage) -> None:
+    """Two workers have died with it: the third runs it alone, in a child process."""
+    await stage.expect(stage.queue.enqueue(add, 1, 2), 3)
+    await _lose_two_workers(stage)
+
+
+async def _become_a_suspect_here(stage: Stage) -> None:
+    """No child process can load its task."""
+    await stage.expect(stage.queue.enqueue(IN_WORKER_ONLY[0]), "here")
+    await _lose_two_workers(stage)
+
+
+async def _lose_two_workers(stage: Stage) -> None:
+    for _ in range(2):
+        await claim_one(stage.store, worker=WORKER)
+        await stage.store.reclaim(dead=[WORKER])
+
+
 async def _is_running_or_over(stage: Stage) -> bool:
     jobs = await jobs_of(stage.store)
     return all(job.is_finished or job.state is JobState.RUNNING for job in jobs)
@@ -310,6 +340,8 @@ WORKER_LIVES = (
         drain_s=0.0,
     ),
     WorkerLife("taken from a silent worker", _lose_a_worker, WAITS | frozenset({"reclaim"})),
+    WorkerLife("a suspect, alone in a child process", _become_a_suspect, at_once=2),
+    WorkerLife("a suspect that cannot be isolated", _become_a_suspect_here, frozenset({"blame"})),
     WorkerLife(
         "cron",
         nothing,

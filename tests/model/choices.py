@@ -26,10 +26,10 @@ VERBS = (
     "watch",
     "progress",
     "abandon",
-    "isolate",
+    "blame",
     "fire",
 )
-VERBS_OF_A_JOB = ("cancel", "abort", "redrive", "redrive", "watch", "progress", "abandon", "isolate", "isolate")
+VERBS_OF_A_JOB = ("cancel", "abort", "redrive", "redrive", "watch", "progress", "abandon", "blame", "blame")
 TICK_MS = 12 * UNIT_MS
 
 ids = st.sampled_from(IDS)

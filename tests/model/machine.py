@@ -275,8 +275,8 @@ class Walk(RuleBasedStateMachine):
                 self.watch(job_id, f"channel {which % 2}")
             case "progress":
                 self.progress(self.attempt(which))
-            case "isolate":
-                self.isolate(self.attempt(which))
+            case "blame":
+                self.blame(self.attempt(which))
             case _:
                 self.abandon(self.attempt(which))
 
@@ -352,12 +352,12 @@ class Walk(RuleBasedStateMachine):
             )
         )
 
-    def isolate(self, attempt: Attempt) -> None:
+    def blame(self, attempt: Attempt) -> None:
         self.send(
             Message(
-                f"isolate {attempt}",
-                lambda store, moved_ms: store.isolate(attempt.job_id, attempt.number, attempt.token),
-                lambda model, now, about: model.isolate(now, attempt.job_id, attempt.number, attempt.token),
+                f"blame {attempt}",
+                lambda store, moved_ms: store.blame(attempt.job_id, attempt.number, attempt.token),
+                lambda model, now, about: model.blame(now, attempt.job_id, attempt.number, attempt.token),
             )
         )
 

@@ -13,13 +13,13 @@ same questions, in any order, and they must never differ. The table (design §2)
     running                     settle snooze, park     scheduled
     running                     settle release          queued, at the head
     running                     settle crash, reclaim   queued at the head, crashes + 1; dead if that was one too many
-    running, alone              reclaim                 queued at the head, unspent, twice; then as every other
+    running, a suspect          reclaim                 queued at the head, unspent, twice; then as every other
     running                     settle cancel           cancelled
     scheduled, queued, retrying cancel                  cancelled
     scheduled, queued, retrying cancel by a worker      queued, at the head, asked to end: whoever claims it cancels it
     running                     cancel                  running, asked to end: not queued again, but cancelled
     running                     abandon                 running; a crash will be a release
-    running                     isolate                 running, alone
+    running                     blame                   running, as every other
     dead, cancelled, expired    redrive                 queued behind the others, failures and crashes 0
     ended                       enqueue of the same id  queued or scheduled anew, if the request says that it gives way
     any                         enqueue under its key   the same: an earlier request under that key has had this answer
@@ -272,13 +272,13 @@ class Queue:
         job.is_abandoned = True
         return True
 
-    def isolate(self, now: int, job_id: str, attempt: int, token: str) -> bool:
-        """It runs alone in a child process: the death of its worker is not its doing."""
+    def blame(self, now: int, job_id: str, attempt: int, token: str) -> bool:
+        """A suspect runs in its worker: the death of that is held against it."""
         self.pass_to(now)
         job = self.jobs.get(job_id)
         if job is None or job.state is not JobState.RUNNING or not job.is_owned_by(attempt, token):
             return False
-        job.is_alone = True
+        job.is_alone = False
         return True
 
     def declare(self, now: int, name: str, fingerprint: str, first_tick: int) -> int:
@@ -442,6 +442,7 @@ class Queue:
                 break
             if not self._is_expired(now, job):
                 job.state, job.attempt, job.token, job.worker = JobState.RUNNING, job.attempt + 1, token, worker
+                job.is_alone = job.crashes > 0 and job.crashes >= job.request.max_crashes - 1
                 job.since = job.started = now
                 taken.append(job)
         return taken

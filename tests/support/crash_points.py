@@ -210,8 +210,10 @@ class Scene:
         for job_id in self.stage.results.keys() - found.keys():
             self.stage.faults.append(f"P1: {job_id} is gone")
         for job in self.ends:
-            how = (job.state, job.failures)
-            self.stage.require(how == (state, failures), f"P1: {job.id} is {how[0]} after {how[1]} failures")
+            how, wanted = (job.state, job.failures), (state, failures)
+            if self._has_spent_its_last_crash(job.id):
+                wanted = (JobState.DEAD, 0)
+            self.stage.require(how == wanted, f"P1: {job.id} is {how[0]} after {how[1]} failures")
             if job.state is JobState.SUCCEEDED and job.id in self.stage.results:
                 handle: Job[object] = self.stage.queue.job(job.id)
                 result = handle.outcome(job)
@@ -223,11 +225,18 @@ class Scene:
         price = 0 if self.gate.executed("abandon") else 1  # it was said beforehand that this attempt cannot be ended
         for job in self.ends:
             was = before.get(job.id)
-            crashes = was.crashes + price * (was.state is JobState.RUNNING) if was else 0
+            is_spared = was is not None and _is_suspect(was) and not self._has_spent_its_last_crash(job.id)
+            crashes = was.crashes + price * (was.state is JobState.RUNNING and not is_spared) if was else 0
             self.stage.require(job.crashes == crashes, f"P4: {job.id} has {job.crashes} crashes, and should {crashes}")
             if was and was.is_finished:
                 again = starts[job.id] - self.starts_at_kill[job.id]
                 self.stage.require(not again, f"P2: {job.id} was started again after its end")
+
+    def _has_spent_its_last_crash(self, job_id: str) -> bool:
+        """A suspect that its worker ran itself, as it had said."""
+        found = [job for job in self.jobs_at_kill if job.id == job_id]
+        is_there = bool(found) and found[0].state is JobState.RUNNING and _is_suspect(found[0])
+        return is_there and self.gate.executed("blame")
 
     async def replay(self, commands: Sequence[Command]) -> None:
         """P2: whatever the dead process sent comes once more, and late: it changes nothing."""
@@ -306,3 +315,7 @@ async def _within(limit_s: float, fact: Fact, stage: Stage) -> bool:
                 await asyncio.sleep(POLL_S)
             return True
     return False
+
+
+def _is_suspect(job: JobInfo) -> bool:
+    return 0 < job.crashes == job.max_crashes - 1

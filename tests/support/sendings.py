@@ -103,11 +103,11 @@ def claims(token: str, limit: int = 1, worker: str = WORKER) -> Step:
     return send
 
 
-def settles(outcome: SettleOutcome, *, ms: int = HOUR_MS) -> Step:
+def settles(outcome: SettleOutcome, *, ms: int = HOUR_MS, attempt: int = 1) -> Step:
     """Both ways to say "recorded" are one answer: the second is that of a request that was sent twice."""
 
     async def send(store: Store) -> object:
-        answers = await store.settle(WORKER, [Settlement("a", 1, "1.a", outcome, ms, b'{"type":"E"}')])
+        answers = await store.settle(WORKER, [Settlement("a", attempt, f"{attempt}.a", outcome, ms, b'{"type":"E"}')])
         return [Settled.RECORDED if answer is Settled.ALREADY else answer for answer in answers]
 
     return send
@@ -194,8 +194,8 @@ def abandons() -> Step:
     return lambda store: store.abandon("a", 1, "1.a")
 
 
-def isolates() -> Step:
-    return lambda store: store.isolate("a", 1, "1.a")
+def blames() -> Step:
+    return lambda store: store.blame("a", 2, "2.a")
 
 
 def lapses(name: str) -> Step:
@@ -218,6 +218,7 @@ async def takes_marker(store: Store) -> object:
 # -- the cases ----------------------------------------------------------------------------
 
 A_RUNS = steps(enqueue(job("a", unique="key", payload=LARGE)), claims("1.a"), takes_marker)
+A_IS_SUSPECT = steps(enqueue(job("a", max_crashes=2)), claims("1.a"), reclaims(WORKER), claims("2.a"), takes_marker)
 A_AND_B_RUN = steps(enqueue(job("a"), job("b")), claims("1.a", 2), takes_marker)
 A_IS_DEAD = steps(enqueue(job("a")), claims("1.a"), settles("bury"))
 A_IS_GONE = steps(enqueue(job("a", payload=LARGE)), claims("1.a"), settles("complete", ms=0))
@@ -389,8 +390,8 @@ SENDINGS = [
         steps(lapses("a"), end_grace, reclaims(), OTHER_CLAIMS),
     ),
     Sending("abandon", "an attempt", A_RUNS, abandons(), settles("complete")),
-    Sending("isolate", "an attempt", A_RUNS, isolates(), settles("complete")),
-    Sending("isolate", "before the job is another's", A_RUNS, isolates(), steps(settles("release"), OTHER_CLAIMS)),
+    Sending("blame", "an attempt", A_IS_SUSPECT, blames(), settles("complete", attempt=2)),
+    Sending("blame", "and then a release", A_IS_SUSPECT, blames(), steps(settles("release", attempt=2), OTHER_CLAIMS)),
     Sending("abandon", "before the job is another's", A_RUNS, abandons(), steps(settles("release"), OTHER_CLAIMS)),
     Sending("declare", "a new schedule", NOTHING, declares("print"), fires(1000, 2000, job("tick"))),
     # Of two specs the last to arrive counts, so a copy that comes after the other's would count again.

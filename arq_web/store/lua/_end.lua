@@ -53,8 +53,8 @@ local function crash(id, j, keep_dead_ms)
   lose(id, j, keep_dead_ms, 'lost_worker', 'LostWorker', 'the process that ran it died ' .. j.crashes .. ' times')
 end
 
--- Its worker is gone. An attempt that ran alone went with it, and may be innocent: its own death is that of its child, which its
--- worker would have told. Spared twice, and no more: what kills the worker along with the child is to end, too.
+-- Its worker is gone. A suspect went with it, and may be innocent: its own death is that of its child, which its worker would have
+-- told. Spared twice, and no more: what kills the worker along with the child is to end, too.
 local function orphan(id, j, keep_dead_ms)
   if not flagged(j, 'i') or flagged(j, 'a') or flagged(j, 'c') or flagged(j, 'S') then return crash(id, j, keep_dead_ms) end
   set_flag(j, flagged(j, 's') and 'S' or 's')

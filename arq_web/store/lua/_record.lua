@@ -65,12 +65,14 @@ local function spec_of(j)
 end
 
 -- 'c' its cancellation was asked for, 'w' somebody watches it, 'f' somebody follows each change, 'n' its result was not kept,
--- 'a' its worker has abandoned it, 'd' it was dismissed, 'i' it runs alone in a child process, 's' that was lost with its worker once
--- and it was spared, 'S' twice.
+-- 'a' its worker has abandoned it, 'd' it was dismissed, 'i' a suspect, to run in a child process, 's' its
+-- worker was lost then and it was spared, 'S' twice.
 local function flagged(j, flag) return string.find(j.flags, flag, 1, true) ~= nil end
 local function set_flag(j, flag)
   if not flagged(j, flag) then j.flags = (j.flags == '-' and '' or j.flags) .. flag end
 end
+-- One crash before its end it runs alone, so that only a real killer spends its last crash.
+local function is_suspect(j) return j.crashes > 0 and j.crashes >= j.max_crashes - 1 end
 -- What was said of an attempt is not true of the next; who looks on stays, and what it was spared.
 local function only(j, others)
   local kept = string.gsub(j.flags, others, '')

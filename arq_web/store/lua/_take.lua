@@ -12,6 +12,7 @@ local function take_one(id, raw, token, worker, keep_dead_ms)
     lose(id, j, keep_dead_ms, 'lost_payload', 'LostPayload', 'its arguments are gone from Redis')
   elseif j.state == 'q' and not expired(id, j) then
     j.state, j.attempt, j.token, j.since, j.started, j.worker = 'r', j.attempt + 1, token, now_ms, now_ms, worker
+    if is_suspect(j) then set_flag(j, 'i') end
     return write(id, j), payload, false
   end
 end

@@ -1,4 +1,4 @@
-"""Isolating: a suspect runs alone, so that only its own death is held against it."""
+"""Suspects: one crash before its end a job runs alone, so that only its own death is held against it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from arq_web.store.store import Settled, Store
 from tests.support.store_helpers import (
     WORKER,
     claim_one,
+    command,
     counted,
     enqueue_and_claim,
     expire_lease,
@@ -30,14 +31,13 @@ async def a_suspect(store: Store) -> ClaimedJob:
 
 async def test_the_death_of_its_worker_costs_a_suspect_nothing_twice(store: Store) -> None:
     """Its worker may have died of anything. What kills it each time is to end all the same."""
-    job = await a_suspect(store)
+    await a_suspect(store)
     states = []
     for _ in range(3):
-        assert await store.isolate("a", job.attempt, job.token)
         [reclaimed] = (await store.reclaim(dead=[WORKER])).jobs
         states.append((reclaimed.state, reclaimed.crashes))
         if reclaimed.state == "q":
-            job = await claim_one(store)
+            await claim_one(store)
 
     assert states == [("q", 2), ("q", 2), ("d", 3)]
     assert await counted(store) == {"enqueued": 1, "crash": 3, "release": 2, "lost": 1}
@@ -45,8 +45,7 @@ async def test_the_death_of_its_worker_costs_a_suspect_nothing_twice(store: Stor
 
 async def test_nor_does_its_lapsed_lease(store: Store) -> None:
     """A worker on another host is known by its silence only."""
-    job = await a_suspect(store)
-    await store.isolate("a", job.attempt, job.token)
+    await a_suspect(store)
     await expire_lease(store, "a")
 
     [reclaimed] = (await reclaim(store)).jobs
@@ -57,7 +56,6 @@ async def test_nor_does_its_lapsed_lease(store: Store) -> None:
 async def test_the_death_of_its_child_is_the_end(store: Store) -> None:
     """Its worker lives to tell: the job alone can have done it."""
     job = await a_suspect(store)
-    await store.isolate("a", job.attempt, job.token)
 
     assert await settle(store, job, "crash") is Settled.RECORDED
 
@@ -66,29 +64,35 @@ async def test_the_death_of_its_child_is_the_end(store: Store) -> None:
 
 
 async def test_an_attempt_that_does_not_run_alone_is_blamed(store: Store) -> None:
-    """No child could load its task; the spared one before counts for nothing now."""
+    """No child could load its task."""
     job = await a_suspect(store)
-    await store.isolate("a", job.attempt, job.token)
-    await store.reclaim(dead=[WORKER])
-    await claim_one(store)
+    assert await store.blame("a", job.attempt, job.token)
+    assert await store.blame("a", job.attempt, job.token)
 
     await store.reclaim(dead=[WORKER])
 
     assert await state_of(store, "a") is JobState.DEAD
 
 
+async def test_a_full_redis_takes_the_blame(store: Store) -> None:
+    """Else a poison would be spared."""
+    job = await a_suspect(store)
+    await command(store, "CONFIG", "SET", "maxmemory", "1")
+    try:
+        assert await store.blame("a", job.attempt, job.token)
+    finally:
+        await command(store, "CONFIG", "SET", "maxmemory", "0")
+
+
 async def test_what_was_spared_is_remembered_over_a_failure(store: Store) -> None:
     """Three kinds of ends take turns: the number of spared losses is the job's, not the attempt's."""
     job = await a_suspect(store)
-    await store.isolate("a", job.attempt, job.token)
     await store.reclaim(dead=[WORKER])
     job = await claim_one(store)
     await settle(store, job, "snooze", ms=0)
     job = await claim_one(store)
-    await store.isolate("a", job.attempt, job.token)
     await store.reclaim(dead=[WORKER])
     job = await claim_one(store)
-    await store.isolate("a", job.attempt, job.token)
 
     [reclaimed] = (await store.reclaim(dead=[WORKER])).jobs
 
@@ -96,8 +100,7 @@ async def test_what_was_spared_is_remembered_over_a_failure(store: Store) -> Non
 
 
 async def test_a_cancellation_that_was_asked_for_is_not_forgotten(store: Store) -> None:
-    job = await a_suspect(store)
-    await store.isolate("a", job.attempt, job.token)
+    await a_suspect(store)
     await store.cancel("a")
 
     await store.reclaim(dead=[WORKER])
@@ -108,7 +111,6 @@ async def test_a_cancellation_that_was_asked_for_is_not_forgotten(store: Store) 
 async def test_a_redriven_job_is_spared_anew(store: Store) -> None:
     """Whoever redrives it has looked at it."""
     job = await a_suspect(store)
-    await store.isolate("a", job.attempt, job.token)
     await settle(store, job, "crash")
     await store.redrive("a", new_token())
     await claim_one(store)
@@ -117,7 +119,6 @@ async def test_a_redriven_job_is_spared_anew(store: Store) -> None:
         job = await claim_one(store)
 
     for _ in range(2):
-        await store.isolate("a", job.attempt, job.token)
         await store.reclaim(dead=[WORKER])
         job = await claim_one(store)
 
@@ -128,9 +129,18 @@ async def test_only_the_owner_can_say_so(store: Store) -> None:
     """P2: a superseded attempt changes nothing."""
     job = await a_suspect(store)
 
-    assert not await store.isolate("a", job.attempt, new_token())
-    assert not await store.isolate("a", job.attempt + 1, job.token)
-    assert not await store.isolate("missing", 1, job.token)
+    assert not await store.blame("a", job.attempt, new_token())
+    assert not await store.blame("a", job.attempt + 1, job.token)
+    assert not await store.blame("missing", 1, job.token)
+    await store.reclaim(dead=[WORKER])
+
+    assert await state_of(store, "a") is JobState.QUEUED
+
+
+async def test_who_never_crashed_is_no_suspect(store: Store) -> None:
+    """Also where one crash is the end."""
+    await enqueue_and_claim(store, "a", max_crashes=1)
+
     await store.reclaim(dead=[WORKER])
 
     assert await state_of(store, "a") is JobState.DEAD
