@@ -1,0 +1,114 @@
+"""What may stand around an enqueue and around an attempt: one protocol for both. Pure.
+
+::
+
+    async def with_tenant(job: OutgoingJob, call_next: CallNext[OutgoingJob]) -> Any:
+        job.headers["tenant"] = tenant.get()
+        return await call_next(job)
+
+    async def as_tenant(job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
+        with tenant.set(job.headers["tenant"]):
+            return await call_next(job)
+
+    ArqWeb(app, enqueue_middleware=[with_tenant], middleware=[as_tenant])
+
+The first of a list is the outermost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+J = TypeVar("J", "OutgoingJob", "IncomingJob")
+J_contra = TypeVar("J_contra", "OutgoingJob", "IncomingJob", contravariant=True)
+
+CallNext: TypeAlias = Callable[[J], Awaitable[Any]]
+
+
+class Middleware(Protocol[J_contra]):
+    """One layer: it does what it likes before and after ``call_next``, or does not call it."""
+
+    async def __call__(self, job: J_contra, call_next: Callable[[J_contra], Awaitable[Any]]) -> Any:
+        """Around an enqueue ``call_next`` returns the handle; around an attempt, what the task returned, or raises."""
+        ...
+
+
+@dataclass(slots=True)
+class OutgoingJob:
+    """A job that is about to be enqueued: checked and encoded, not sent."""
+
+    id: str
+    task: str
+    queue: str
+    headers: dict[str, str]
+    """Travel with the job: into each of its attempts, not into its arguments. Small: they are stored in its record."""
+    payload: bytes
+    """The encoded arguments. Who replaces them must give the same ones back around the attempt."""
+
+
+@dataclass(slots=True)
+class IncomingJob:
+    """A job whose attempt is about to begin; its arguments are not decoded yet."""
+
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    failures: int
+    crashes: int
+    max_tries: int
+    enqueued_at_ms: int
+    claimed_at_ms: int
+    worker: str
+    headers: dict[str, str]
+    payload: bytes
+    stopped_by: Callable[[], Literal["timeout", "cancel", "shutdown", "lease_lost"] | None] = field(repr=False)
+    """Why the attempt is being cancelled, for who catches a CancelledError; None while it is not."""
+
+
+EnqueueMiddleware: TypeAlias = Middleware[OutgoingJob]
+AttemptMiddleware: TypeAlias = Middleware[IncomingJob]
+
+Ending: TypeAlias = Literal[
+    "succeeded", "retrying", "snoozed", "parked", "dead", "cancelled", "expired", "released", "crashed", "lost"
+]
+"""What an attempt came to, once Redis has recorded it; ``lost``: another worker had the job, so nothing was recorded."""
+
+
+@dataclass(slots=True, frozen=True)
+class EndedAttempt:
+    """An attempt that Redis has recorded."""
+
+    job_id: str
+    task: str
+    queue: str
+    ending: Ending
+    reason: str
+    """One word: of the stored error (failed, timeout, ...), else empty."""
+    waited_s: float
+    """From the time when it was due (or enqueued) to its claim."""
+    ran_s: float
+    total_s: float
+    """From its enqueueing to now."""
+
+
+class Observer(Protocol):
+    """Who counts what a worker does. Called on its loop: must not wait, and must not raise."""
+
+    def attempt_begun(self, task: str, queue: str) -> None:
+        """A slot is taken."""
+        ...
+
+    def attempt_ended(self, ended: EndedAttempt) -> None:
+        """A slot is free again."""
+        ...
+
+    def job_reclaimed(self, task: str, queue: str, *, is_dead: bool) -> None:
+        """It was taken from a worker that is gone; ``is_dead`` when that was one crash too many."""
+        ...
+
+    def leases_renewed(self, *, is_answered: bool) -> None:
+        """One renewal of all that is held was answered, or not. Called from the thread of the renewals."""
+        ...
