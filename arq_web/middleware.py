@@ -17,20 +17,19 @@ The first of a list is the outermost.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 J = TypeVar("J", "OutgoingJob", "IncomingJob")
-J_contra = TypeVar("J_contra", "OutgoingJob", "IncomingJob", contravariant=True)
 
 CallNext: TypeAlias = Callable[[J], Awaitable[Any]]
 
 
-class Middleware(Protocol[J_contra]):
+class Middleware(Protocol[J]):
     """One layer: it does what it likes before and after ``call_next``, or does not call it."""
 
-    async def __call__(self, job: J_contra, call_next: Callable[[J_contra], Awaitable[Any]]) -> Any:
+    async def __call__(self, job: J, call_next: Callable[[J], Awaitable[Any]]) -> Any:
         """Around an enqueue ``call_next`` returns the handle; around an attempt, what the task returned, or raises."""
         ...
 
@@ -74,7 +73,7 @@ AttemptMiddleware: TypeAlias = Middleware[IncomingJob]
 Ending: TypeAlias = Literal[
     "succeeded", "retrying", "snoozed", "parked", "dead", "cancelled", "expired", "released", "crashed", "lost"
 ]
-"""What an attempt came to, once Redis has recorded it; ``lost``: another worker had the job, so nothing was recorded."""
+"""What an attempt came to, once Redis has recorded it; ``lost``: another worker had the job, nothing was recorded."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -111,4 +110,30 @@ class Observer(Protocol):
 
     def leases_renewed(self, *, is_answered: bool) -> None:
         """One renewal of all that is held was answered, or not. Called from the thread of the renewals."""
+        ...
+
+
+class Instrumented(Protocol):
+    """What an instrument finds in a hub. The lists are filled while the hub is made, and read from then on."""
+
+    middleware: list[AttemptMiddleware]
+    enqueue_middleware: list[EnqueueMiddleware]
+    observers: list[Observer]
+
+    @property
+    def queue_names(self) -> Sequence[str]:
+        """Of the app's queues, in the order in which a worker serves them."""
+        ...
+
+    @property
+    def queues(self) -> Any:
+        """The app's ``QueueSet``. Not before the hub is used: this opens what it needs."""
+        ...
+
+
+class Instrument(Protocol):
+    """Metrics, traces: what is installed in a hub as a whole."""
+
+    def install(self, hub: Instrumented) -> None:
+        """Put layers and observers into the hub's lists: at the front of a list is outside of the user's own."""
         ...

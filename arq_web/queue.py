@@ -18,6 +18,7 @@ from arq_web.errors import InvalidOption, PayloadTooLarge, QueueFull
 from arq_web.events import Event, emit
 from arq_web.handle import Job
 from arq_web.ids import new_ids
+from arq_web.middleware import EnqueueMiddleware
 from arq_web.registry import Registry
 from arq_web.store.connection import Connections
 from arq_web.store.follower import Follower
@@ -51,6 +52,7 @@ class QueueSet:
         registry: Registry | None = None,
         names: Iterable[str] | None = None,
         max_queued: Mapping[str, int] | None = None,
+        enqueue_middleware: Sequence[EnqueueMiddleware] = (),
     ) -> None:
         """Open nothing yet.
 
@@ -60,7 +62,9 @@ class QueueSet:
             registry: the app's tasks; None lets any task be enqueued (a client without the app).
             names: the declared queues; None lets any be used.
             max_queued: queue → how many jobs may wait there, where that is not the configuration's number.
+            enqueue_middleware: what stands around each enqueue; the first is the outermost.
         """
+        self.enqueue_middleware = enqueue_middleware
         self.connections, self.config, self.registry = connections, config, registry
         self.names = None if names is None else tuple(dict.fromkeys(names))
         self._max_queued = dict(max_queued or {})

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from anyio import CapacityLimiter
 from arq_web.context import JobContext
 from arq_web.errors import StoreError, UndecodablePayload, UnknownTask, UnstorableResult
 from arq_web.job import ErrorInfo, ProgressInfo
+from arq_web.middleware import AttemptMiddleware
 from arq_web.progress import Progress
 from arq_web.queue import Queue
 from arq_web.registry import Registry
@@ -97,6 +98,7 @@ class AttemptRunner:
         threads: int,
         resolver: Resolver | None = None,
         timeout_s: float = 300.0,
+        middleware: Sequence[AttemptMiddleware] = (),
     ) -> None:
         """Know the tasks; run nothing yet.
 
@@ -107,7 +109,9 @@ class AttemptRunner:
             threads: ``def`` tasks at the same time.
             resolver: the framework's part, if there is one.
             timeout_s: of an attempt, where neither call nor task names one.
+            middleware: what stands around each attempt; the first is the outermost.
         """
+        self._middleware = middleware
         self.registry = registry
         self._default_timeout_s = timeout_s
         self._queue_of, self._worker, self._resolver = queue_of, worker, resolver

@@ -25,6 +25,7 @@ from arq_web import events
 from arq_web.config import Config
 from arq_web.errors import InvalidConfig, StoreError
 from arq_web.events import emit
+from arq_web.middleware import AttemptMiddleware, Observer
 from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
 from arq_web.registry import Registry
 from arq_web.retry import Backoff, to_ms
@@ -50,6 +51,7 @@ from arq_web.worker.outcome import (
 from arq_web.worker.running import Running, RunningTable, StopReason
 from arq_web.worker.settler import Settler
 from arq_web.worker.supervision import supervised
+from arq_web.worker.vitals import Vitals
 
 CLAIM_LIMIT_S = 3.0
 """A stopping worker waits so long for the answer of its last claim."""
@@ -86,6 +88,8 @@ class Worker:
         runner: Runner | None = None,
         firings: Sequence[Firing] = (),
         companions: Sequence[Companion] = (),
+        middleware: Sequence[AttemptMiddleware] = (),
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Know what to do; begin nothing yet.
 
@@ -98,6 +102,8 @@ class Worker:
             runner: runs the attempts in the place of the registry's tasks.
             firings: recurring jobs that are no calls of tasks.
             companions: what else runs beside the jobs.
+            middleware: what stands around each attempt of the registry's tasks; the first is the outermost.
+            observers: who counts what happens here.
 
         Raises:
             InvalidTask: a task that runs in a process of its own cannot be imported there.
@@ -118,6 +124,7 @@ class Worker:
             threads=options.concurrency,
             resolver=resolver,
             timeout_s=self._config.timeout_s,
+            middleware=middleware,
         )
         self._neighbours = Neighbours(queues.config.namespace, self.id, queues.config.lock_dir)
         if self._config.lock_dir and not self._neighbours.has_place():
@@ -127,6 +134,7 @@ class Worker:
             self._isolation.check_importable(task)
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
+        self.vitals = Vitals(self._table, self._stores, self._stopping, task_count=len(registry))
 
     async def run(self) -> None:
         """Work until told to stop (in a burst: until nothing is left), then drain. Returns when every attempt ended."""
@@ -150,6 +158,11 @@ class Worker:
         if self._stopping.is_set():
             self._drained.set()
         self._stopping.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """True once it claims no more jobs: it drains, or has ended."""
+        return self._stopping.is_set()
 
     @property
     def running_count(self) -> int:
@@ -182,6 +195,7 @@ class Worker:
         try:
             self._neighbours.appear()
             self._leases.start()
+            self.vitals.begin(self._leases)
             helpers.append(supervised("settler", self._settler.run))
             helpers.append(supervised("reclaimer", reclaimer.run))
             for firing in self._firings:

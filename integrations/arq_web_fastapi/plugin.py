@@ -18,6 +18,7 @@ from arq_web.http.front import Front
 from arq_web.http.paths import DEFAULT_ROUTES, RouteName
 from arq_web.http.waiting import MAX_WAITING_COUNT
 from arq_web.hub import Hub, OutboxOfHub, calling_directory
+from arq_web.middleware import AttemptMiddleware, EnqueueMiddleware, Instrument
 from arq_web.queue import DEFAULT_QUEUE
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
@@ -55,6 +56,10 @@ class ArqWeb:
         owner: OwnerOf | None = None,
         max_streams: int = MAX_WAITING_COUNT,
         max_queued: Mapping[str, int] | int | None = None,
+        middleware: Iterable[AttemptMiddleware] = (),
+        enqueue_middleware: Iterable[EnqueueMiddleware] = (),
+        metrics: bool | Instrument = False,
+        tracing: bool | Instrument = False,
     ) -> None:
         """Attach to ``app``; nothing is opened yet.
 
@@ -75,10 +80,15 @@ class ArqWeb:
             max_streams: event streams and long polls that this process holds open at the same time.
             max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit gets
                 503; default the configuration's (any number).
+            middleware: what stands around each attempt of a job; the first is the outermost.
+            enqueue_middleware: what stands around each enqueue; the first is the outermost.
+            metrics: for Prometheus: True, or an ``arq_web.metrics.Metrics`` that you made.
+            tracing: with OpenTelemetry: True, or an ``arq_web.tracing.Tracing`` that you made.
 
         Raises:
             InvalidConfig: the app has an ArqWeb already, or an option is outside its range.
             InvalidTask, DuplicateTask: what was given cannot be.
+            MissingExtra: what metrics or tracing need is not installed.
         """
         if hasattr(app.state, STATE):
             raise InvalidConfig("app", app, "an app without an ArqWeb: one is enough")
@@ -92,6 +102,10 @@ class ArqWeb:
             outbox=outbox,
             max_queued=max_queued,
             app_directory=calling_directory(__name__),
+            middleware=middleware,
+            enqueue_middleware=enqueue_middleware,
+            metrics=metrics,
+            tracing=tracing,
         )
         self.hub.resolver = FastAPIResolver(app, self.hub)
         replayer = FastAPIReplayer()

@@ -3,6 +3,7 @@
 from arq_web.context import JobContext
 from arq_web.cron import cron, every
 from arq_web.errors import DoNotRetry, Retry, Snooze
+from arq_web.middleware import IncomingJob, Middleware, OutgoingJob
 from arq_web.progress import Progress
 from arq_web.schedule import schedule
 from arq_web.task import INJECTED, task
@@ -15,7 +16,10 @@ __all__ = [
     "ArqWeb",
     "DoNotRetry",
     "FromQueue",
+    "IncomingJob",
     "JobContext",
+    "Middleware",
+    "OutgoingJob",
     "Progress",
     "Queue",
     "RequestTime",
