@@ -8,8 +8,8 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -226,6 +226,24 @@ class Hub:
         )
         return self._worker(options)
 
+    def worker_of(self, options: WorkerOptions, *, schedules: Sequence[Schedule] = ()) -> Worker:
+        """A worker as ``options`` say, which fires no other schedules: for tools (not part of the stable API)."""
+        self.collect()
+        return self._worker(options, schedules)
+
+    @contextmanager
+    def stand_in(self, url: str, config: Config) -> Iterator[None]:
+        """For a while another Redis, other settings and queues of their own; tasks, companions and instruments stay.
+
+        For tests. It begins before the app's lifespan does, which takes what it finds.
+        """
+        own = self._url, self.config, self._queues
+        self._url, self.config, self._queues = url, config, None
+        try:
+            yield
+        finally:
+            self._url, self.config, self._queues = own
+
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """The app's life: find Redis, run the embedded worker (in a web process that has one), close what was opened.
@@ -293,12 +311,12 @@ class Hub:
         )
         return self._worker(options)
 
-    def _worker(self, options: WorkerOptions) -> Worker:
+    def _worker(self, options: WorkerOptions, schedules: Sequence[Schedule] | None = None) -> Worker:
         return Worker(
             self.queues,
             self.registry,
             options,
-            schedules=self.schedules,
+            schedules=self.schedules if schedules is None else schedules,
             resolver=self.resolver,
             companions=[make() for make in self.companions],
             middleware=self.middleware,

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
@@ -38,6 +38,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_QUEUE = "default"
 WARN_EVERY_S = 60.0
+OnSent: TypeAlias = "Callable[[Queue, Sequence[NewJob], EnqueueReply], Awaitable[None]]"
 _options_encoder = msgspec.json.Encoder()
 
 
@@ -70,6 +71,8 @@ class QueueSet:
         self._max_queued = dict(max_queued or {})
         self.outbox: OutboxTarget | None = None
         """Where ``queue.outbox(session)`` puts its jobs: given by the app that has one."""
+        self.on_sent: OnSent | None = None
+        """Told of jobs that Redis has taken, before their enqueue returns: in tests they run then (arq_web.testing)."""
         self._queues: dict[str, Queue] = {}
         self._lookouts: dict[int, tuple[asyncio.AbstractEventLoop, Watcher, Follower]] = {}
 
@@ -269,6 +272,8 @@ class Queue(Ties):
         if logging.getLogger("arq_web.queue").isEnabledFor(logging.DEBUG):
             for new, answer in zip(jobs, reply.jobs, strict=True):
                 emit(events.JOB_ENQUEUED, job=answer.id, task=new.task, queue=self.name, created=answer.created)
+        if self.queues.on_sent is not None:
+            await self.queues.on_sent(self, jobs, reply)
         return reply
 
     def _anchor(self) -> tuple[Queue, asyncio.AbstractEventLoop | None]:

@@ -130,7 +130,7 @@ class Worker:
         if self._config.lock_dir and not self._neighbours.has_place():
             raise InvalidConfig("lock_dir", self._config.lock_dir, "a folder where this user may make a private one")
         self._isolation = Isolation(registry, queues, self._neighbours, worker=self.id, app_target=options.app_target)
-        for task in registry:
+        for task in registry if options.isolates else ():
             self._isolation.check_importable(task)
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
@@ -317,7 +317,7 @@ class Worker:
         )
         outcome: Outcome
         try:
-            if self._isolation.wants(job):
+            if self.options.isolates and self._isolation.wants(job):
                 outcome = await self._isolation.run(running, self._limits(running))
             else:
                 outcome = await self._runner.run(running, self._limits(running))
