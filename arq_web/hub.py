@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+from weakref import WeakSet
 
 from arq_web import events
 from arq_web.config import Config
@@ -36,6 +37,7 @@ from arq_web.worker.companion import Companion
 from arq_web.worker.embedded import EmbeddedWorker
 from arq_web.worker.options import WorkerOptions
 from arq_web.worker.supervision import supervised
+from arq_web.worker.vitals import Vitals
 from arq_web.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ class Hub:
         self._url, self._app_directory = url, app_directory
         self._queues: QueueSet | None = None
         self._embedded: list[EmbeddedWorker] = []
+        self._workers: WeakSet[Worker] = WeakSet()
         self.metrics, self.tracing = instrument("metrics", metrics), instrument("tracing", tracing)
         for each in (self.metrics, self.tracing):
             if each is not None:
@@ -168,6 +171,11 @@ class Hub:
             )
             self._queues.outbox = None if self._outbox is None else self._outbox.target
         return self._queues
+
+    @property
+    def vitals(self) -> list[Vitals]:
+        """Of the workers of this process; those that have ended may be among them for a while. Safe from any thread."""
+        return [worker.vitals for worker in self._workers.copy()]
 
     @property
     def is_limited(self) -> bool:
@@ -312,7 +320,7 @@ class Hub:
         return self._worker(options)
 
     def _worker(self, options: WorkerOptions, schedules: Sequence[Schedule] | None = None) -> Worker:
-        return Worker(
+        worker = Worker(
             self.queues,
             self.registry,
             options,
@@ -322,6 +330,8 @@ class Hub:
             middleware=self.middleware,
             observers=self.observers,
         )
+        self._workers.add(worker)
+        return worker
 
     def _find_url(self) -> str:
         url = self._url or os.environ.get("REDIS_URL")

@@ -119,6 +119,13 @@ class Instrumented(Protocol):
     middleware: list[AttemptMiddleware]
     enqueue_middleware: list[EnqueueMiddleware]
     observers: list[Observer]
+    companions: list[Callable[[], Any]]
+    """Make what runs beside the jobs, once for each process: a ``worker.companion.Companion``."""
+
+    @property
+    def vitals(self) -> Sequence[Any]:
+        """``worker.vitals.Vitals`` of the workers that this process has, or had a moment ago."""
+        ...
 
     @property
     def queue_names(self) -> Sequence[str]:
