@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from weakref import WeakSet
 
 from arq_web import events
 from arq_web.config import Config
@@ -139,7 +138,7 @@ class Hub:
         self._url, self._app_directory = url, app_directory
         self._queues: QueueSet | None = None
         self._embedded: list[EmbeddedWorker] = []
-        self._workers: WeakSet[Worker] = WeakSet()
+        self._vitals: list[Vitals] = []
         self.metrics, self.tracing = instrument("metrics", metrics), instrument("tracing", tracing)
         for each in (self.metrics, self.tracing):
             if each is not None:
@@ -175,7 +174,7 @@ class Hub:
     @property
     def vitals(self) -> list[Vitals]:
         """Of the workers of this process; those that have ended may be among them for a while. Safe from any thread."""
-        return [worker.vitals for worker in self._workers.copy()]
+        return self._vitals
 
     @property
     def is_limited(self) -> bool:
@@ -330,7 +329,8 @@ class Hub:
             middleware=self.middleware,
             observers=self.observers,
         )
-        self._workers.add(worker)
+        live = [each for each in self._vitals if not each.is_working or each.renewed_ago_s is not None]
+        self._vitals = [*live, worker.vitals]  # a new list: other threads read the old one
         return worker
 
     def _find_url(self) -> str:

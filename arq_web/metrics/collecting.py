@@ -18,8 +18,6 @@ from arq_web.worker.vitals import Vitals
 Values: TypeAlias = Iterable[tuple[tuple[str, ...], float | Spread]]
 """The values of a metric: labels and number."""
 
-_FAMILY_OF = {Kind.COUNTER: CounterMetricFamily, Kind.GAUGE: GaugeMetricFamily, Kind.HISTOGRAM: HistogramMetricFamily}
-
 
 class TallyCollector(Collector):
     """All metrics of one app in one process."""
@@ -53,22 +51,21 @@ class TallyCollector(Collector):
     def _of_tasks(self) -> dict[Family, Values]:
         tasks = list(self._tally.tasks.items())
         attempts = [((*key, *how), count) for key, each in tasks for how, count in list(each.attempts.items())]
-        finished: dict[tuple[str, ...], float] = {}
+        # Zeros too: what is not there before it happens for the first time is no increase, to whoever asks for a rate.
+        ended = {(*key, ending): 0 for key, _ in tasks for ending in (*FINAL, WAS_LOST)}
         for (queue, task, ending, _), count in attempts:
-            if ending in FINAL:
-                finished[queue, task, ending] = finished.get((queue, task, ending), 0) + count
+            if (queue, task, ending) in ended:
+                ended[queue, task, ending] += count
         for (queue, task), each in tasks:
-            if each.poisoned:
-                finished[queue, task, "dead"] = finished.get((queue, task, "dead"), 0) + each.poisoned
-        fenced = [(labels[:2], count) for labels, count in attempts if labels[2] == WAS_LOST]
+            ended[queue, task, "dead"] += each.poisoned
         return {
             f.JOBS_ENQUEUED: [(key, each.enqueued) for key, each in tasks],
             f.JOB_ATTEMPTS: attempts,
-            f.JOBS_FINISHED: list(finished.items()),
+            f.JOBS_FINISHED: [(labels, count) for labels, count in ended.items() if labels[2] != WAS_LOST],
             f.JOB_WAIT: [(key, each.wait) for key, each in tasks],
             f.JOB_RUN: [(key, each.run) for key, each in tasks],
             f.JOB_TOTAL: [(key, each.total) for key, each in tasks],
-            f.JOBS_FENCED: fenced,
+            f.JOBS_FENCED: [(labels[:2], count) for labels, count in ended.items() if labels[2] == WAS_LOST],
             f.JOBS_RECOVERED: [(key, each.recovered) for key, each in tasks],
             f.JOBS_POISONED: [(key, each.poisoned) for key, each in tasks],
         }
@@ -101,13 +98,20 @@ class TallyCollector(Collector):
 
 
 def _metric(family: Family, values: Values) -> Metric:
-    metric = _FAMILY_OF[family.kind](family.name, family.help, labels=family.labels)
+    if family.kind is Kind.HISTOGRAM:
+        return _histogram(family, values)
+    made = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
+    metric: CounterMetricFamily | GaugeMetricFamily = made(family.name, family.help, labels=family.labels)
     for labels, value in values:
-        if isinstance(value, Spread):
-            assert isinstance(metric, HistogramMetricFamily)
-            buckets = zip([*map(str, value.bounds), "+Inf"], accumulate(value.counts), strict=True)
-            metric.add_metric(labels, buckets=[*buckets], sum_value=value.total)
-        else:
-            assert not isinstance(metric, HistogramMetricFamily)
-            metric.add_metric(labels, value)
+        assert not isinstance(value, Spread)
+        metric.add_metric(labels, value)
+    return metric
+
+
+def _histogram(family: Family, values: Values) -> Metric:
+    metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+    for labels, value in values:
+        assert isinstance(value, Spread)
+        buckets = zip([*map(str, value.bounds), "+Inf"], accumulate(value.counts), strict=True)
+        metric.add_metric(labels, buckets=[*buckets], sum_value=value.total)
     return metric

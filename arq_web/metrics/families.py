@@ -1,7 +1,7 @@
 """The names of our metrics: one table. docs/reference/metrics.md and the dashboards are held against it by tests.
 
-Base units, few labels: a task that the app does not know counts as ``(unknown)``, so that nobody can make new time series
-by what he enqueues.
+Base units, few labels: a task that the app does not know counts as ``(unknown)``, so that nobody can make new time
+series by what he enqueues.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ JOB_WAIT = _histogram("arq_job_wait_seconds", _TASK, "From the moment when an at
 JOB_RUN = _histogram("arq_job_run_seconds", _TASK, "How long attempts ran.")
 JOB_TOTAL = _histogram("arq_job_total_seconds", _TASK, "From a job's enqueue to its end, of those that ended here.")
 JOBS_FENCED = _counter(
-    "arq_jobs_fenced_total", _TASK, "Attempts whose end was not recorded, because their job was another worker's by then."
+    "arq_jobs_fenced_total", _TASK, "Attempts whose end was not recorded: their job was another worker's by then."
 )
 JOBS_RECOVERED = _counter("arq_jobs_recovered_total", _TASK, "Jobs taken from workers that were gone.")
 JOBS_POISONED = _counter(

@@ -41,7 +41,7 @@ class Metrics:
 
         Args:
             registry: where the metrics are registered; default a new one, with those of the process (CPU, memory).
-            queue_gauges: tell how much is in each queue: one command to Redis each 5 s, in each process that is scraped.
+            queue_gauges: tell what is in each queue: one command to Redis each 5 s from each process that is scraped.
             buckets: bounds of the times of jobs, seconds, ascending.
 
         Raises:

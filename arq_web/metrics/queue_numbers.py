@@ -1,8 +1,8 @@
 """The numbers of the queues: read on the event loop each few seconds, told by one process for each queue.
 
-A queue's numbers are the same whoever reads them; told by every worker, their sum would be nonsense. So one process leads
-each queue (``measure.lua``): of those that are scraped at all, the first that asked; when it is gone, the next one, within
-seconds. A leader whose numbers are older than its lead tells nothing, for by then another may lead.
+A queue's numbers are the same whoever reads them; told by every worker, their sum would be nonsense. So one process
+leads each queue (``measure.lua``): of those that are scraped at all, the first that asked; when it is gone, the next
+one, within seconds. A leader whose numbers are older than its lead tells nothing, for by then another may lead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOOK_EVERY_S = 5.0
 LEAD_S = 12.0
 """How long a lead lasts without another look, and how old the numbers may be that are told."""
 SCRAPED_WITHIN_S = 150.0
-"""Whom nobody has scraped for so long does not look: his numbers would be seen by nobody, and keep others from leading."""
+"""Whom nobody has scraped for so long does not look: nobody would see his numbers, and he would keep others from it."""
 LEAVE_LIMIT_S = 0.5
 BEAT_S = 0.25
 LAG_WINDOW_S = 15.0
@@ -109,7 +109,7 @@ class Numbers:
 
     def to_tell(self) -> Mapping[str, Told]:
         """Of the queues that this process leads at this moment, by name."""
-        return {name: told for name, told in sorted(list(self._told.items())) if told.age_s < LEAD_S}
+        return {name: told for name, told in sorted(self._told.items()) if told.age_s < LEAD_S}
 
 
 class Measurer:

@@ -14,7 +14,7 @@ from arq_web.middleware import EndedAttempt, Ending
 
 UNKNOWN = "(unknown)"
 """Stands for all tasks that the app does not know."""
-FINAL: frozenset[Ending] = frozenset({"succeeded", "dead", "cancelled", "expired"})
+FINAL: tuple[Ending, ...] = ("succeeded", "dead", "cancelled", "expired")
 """Endings after which the job has ended too."""
 WAS_LOST: Ending = "lost"
 
