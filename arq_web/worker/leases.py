@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -53,13 +54,13 @@ class LeaseKeeper:
     ) -> None:
         self._table, self._target, self._clock = table, target, clock
         self._worker, self._kind, self._lease_ms, self._deadline_s = worker, kind, lease_ms, deadline_s
-        self._may_exit = may_exit
+        self._may_exit, self.lease_s = may_exit, lease_ms / 1000
         self._client: Any = None
         self._stopping = threading.Event()
         self._kick = threading.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._silent_s = 0.0
-        self._passed_at_s = time.monotonic()
+        self._passed_at_s = self._beat_at_s = time.monotonic()
         self._is_ping_answered = True
         self._blocked_reported = False
         self._outlives = False
@@ -71,7 +72,7 @@ class LeaseKeeper:
         """Begin; call on the loop whose attempts are kept."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread_id = threading.get_ident()
-        self._passed_at_s = time.monotonic()
+        self._passed_at_s = self._beat_at_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="arq_web.leases", daemon=True)
         self._thread.start()
 
@@ -101,9 +102,17 @@ class LeaseKeeper:
         # Not for ever: should only the renewal fail, the others must still be tried.
         await asyncio.wait((future,), timeout=self._deadline_s)
 
+    @property
+    def beat_ago_s(self) -> float | None:
+        """Seconds since the thread last showed that it lives; infinite when it has died; None when it was to end."""
+        if self._stopping.is_set() or self._thread is None:
+            return None
+        return time.monotonic() - self._beat_at_s if self._thread.is_alive() else math.inf
+
     def _run(self) -> None:
         pause_s = RENEW_EVERY_S
         while not self._stopping.is_set():
+            self._beat_at_s = time.monotonic()
             self._kick.wait(pause_s)
             self._kick.clear()
             if self._stopping.is_set() or (self._outlives and not self._threads_left()):
@@ -121,6 +130,7 @@ class LeaseKeeper:
         asked_ms = self._clock.now_ms  # before the look at the table: the server judges by it how old that is
         failure: Exception | None = None
         for held in self._table.held_by_queue():
+            self._beat_at_s = time.monotonic()  # each may wait for a Redis that does not answer
             try:
                 self._renew(held, asked_ms)
             except Exception as error:  # noqa: BLE001 - whatever the client raises: the thread must live
