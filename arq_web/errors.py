@@ -11,12 +11,14 @@
     ├── DefinitionError            a task, route or schedule is not well defined
     │   ├── InvalidTask            a function that cannot be a task
     │   ├── DuplicateTask          two tasks under one name
+    │   ├── InvalidMiddleware      a middleware did what none may
     │   ├── InvalidSchedule        a cron expression or period that means nothing
     │   └── InvalidRoute           a route that cannot become a job
     ├── EnqueueError               this call was not enqueued; nothing was written
     │   ├── InvalidArguments       the arguments do not fit the function
     │   ├── NotSerializable        an argument would not arrive as it was sent
     │   ├── PayloadTooLarge        the arguments are over the limit
+    │   ├── InvalidHeaders         a middleware gave the job headers that cannot be
     │   ├── InvalidOption          an option of the call is outside its range
     │   ├── InvalidJobId           an id that cannot be one
     │   ├── JobIdConflict          the id belongs to a job of another task
@@ -181,6 +183,17 @@ class DuplicateTask(DefinitionError):
         )
 
 
+class InvalidMiddleware(DefinitionError):
+    """A middleware did what none may."""
+
+    def __init__(self, middleware: str, why: str, remedy: str) -> None:
+        self.middleware, self.why, self.remedy = middleware, why, remedy
+        super().__init__(middleware, why, remedy)
+
+    def __str__(self) -> str:
+        return f"The middleware {self.middleware} {self.why}. {self.remedy}"
+
+
 class InvalidSchedule(DefinitionError):
     """A cron expression or period that means nothing."""
 
@@ -248,6 +261,20 @@ class PayloadTooLarge(EnqueueError):
         return (
             f"The arguments of {self.task!r} are {self.size_bytes:,} bytes; the limit is {self.limit_bytes:,}. "
             "Store large data elsewhere and pass its key, or raise max_payload_bytes (ARQ_WEB_MAX_PAYLOAD_BYTES)."
+        )
+
+
+class InvalidHeaders(EnqueueError):
+    """A middleware gave the job headers that cannot be."""
+
+    def __init__(self, task: str, why: str) -> None:
+        self.task, self.why = task, why
+        super().__init__(task, why)
+
+    def __str__(self) -> str:
+        return (
+            f"The headers of this job of {self.task!r} cannot be stored: {self.why}. "
+            "They are a dict of str to str, of 4 KiB in all: put names and ids there, and data into the arguments."
         )
 
 

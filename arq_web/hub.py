@@ -19,8 +19,8 @@ from arq_web.config import Config
 from arq_web.dev_broker import DevBroker, dev_broker, development_allowed
 from arq_web.errors import DuplicateTask, InvalidConfig, NoRedisUrl, StoreError
 from arq_web.events import emit
-from arq_web.instruments import instrument, layers
-from arq_web.middleware import AttemptMiddleware, EnqueueMiddleware, Instrument, Observer
+from arq_web.instruments import instrument
+from arq_web.middleware import AttemptMiddleware, EnqueueMiddleware, Instrument, Observer, checked_layers
 from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
 from arq_web.registry import Registry, TaskSource
 from arq_web.schedule import Schedule
@@ -128,8 +128,8 @@ class Hub:
         """What ``collect`` calls: a plugin adds the tasks of its app's routes, which may come later than itself."""
         self.companions: list[Callable[[], Companion]] = []
         """What runs beside the jobs, made for each process: in its worker, or in the web app's own lifespan."""
-        self.middleware: list[AttemptMiddleware] = layers("middleware", middleware)
-        self.enqueue_middleware: list[EnqueueMiddleware] = layers("enqueue_middleware", enqueue_middleware)
+        self.middleware: list[AttemptMiddleware] = checked_layers("middleware", middleware)
+        self.enqueue_middleware: list[EnqueueMiddleware] = checked_layers("enqueue_middleware", enqueue_middleware)
         self.observers: list[Observer] = []
         """Who counts what this app's workers do."""
         self._outbox = outbox

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast
 
 from arq_web.errors import InvalidConfig, MissingExtra
 from arq_web.middleware import Instrument
-
-L = TypeVar("L")
 
 _OWN = {
     "metrics": ("arq_web.metrics", "Metrics", "prometheus_client", "prometheus"),
@@ -32,24 +29,6 @@ def instrument(option: Literal["metrics", "tracing"], given: bool | Instrument) 
     if not callable(getattr(given, "install", None)) or isinstance(given, type):
         raise InvalidConfig(option, given, f"True, False, or an object with install(hub): {_OWN[option][1]}(...)")
     return given
-
-
-def layers(option: str, given: Iterable[L]) -> list[L]:
-    """Those that were given, as a list of the hub's own.
-
-    Raises:
-        InvalidConfig: one of them cannot be called as a middleware is, or it is not several.
-    """
-    allowed = "a list of async functions (job, call_next)"
-    if callable(given) or not isinstance(given, Iterable):
-        raise InvalidConfig(option, given, f"{allowed}: {option}=[...]")
-    several = list(given)
-    for each in several:
-        if isinstance(each, type):
-            raise InvalidConfig(option, each, f"{allowed}; of a class, an object: {each.__name__}(...)")
-        if not callable(each):
-            raise InvalidConfig(option, each, allowed)
-    return several
 
 
 def _own(option: Literal["metrics", "tracing"]) -> Instrument:

@@ -17,11 +17,17 @@ The first of a list is the outermost.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
+from arq_web.errors import InvalidConfig, InvalidMiddleware
+
 J = TypeVar("J", "OutgoingJob", "IncomingJob")
+
+L = TypeVar("L")
 
 CallNext: TypeAlias = Callable[[J], Awaitable[Any]]
 
@@ -111,6 +117,44 @@ class Observer(Protocol):
     def leases_renewed(self, *, is_answered: bool) -> None:
         """One renewal of all that is held was answered, or not. Called from the thread of the renewals."""
         ...
+
+
+def checked_layers(option: str, given: Iterable[L]) -> list[L]:
+    """Those that were given, as a list of one's own.
+
+    Raises:
+        InvalidConfig: one of them cannot be called as a middleware is, or it is not several.
+    """
+    allowed = "a list of async functions (job, call_next)"
+    if callable(given) or not isinstance(given, Iterable):
+        raise InvalidConfig(option, given, f"{allowed}: {option}=[...]")
+    several = list(given)
+    for each in several:
+        if isinstance(each, type):
+            raise InvalidConfig(option, each, f"{allowed}; of a class, an object: {each.__name__}(...)")
+        if not callable(each):
+            raise InvalidConfig(option, each, allowed)
+    return several
+
+
+def name_of(layer: object) -> str:
+    """How a layer is called in messages."""
+    while isinstance(layer, functools.partial):
+        layer = layer.func
+    return str(getattr(layer, "__qualname__", type(layer).__qualname__))
+
+
+def outside(layer: Middleware[J], call_next: CallNext[J]) -> CallNext[J]:
+    """What the next layer outwards calls: ``layer``, and in it ``call_next``."""
+
+    def call(job: J) -> Awaitable[Any]:
+        answer: object = layer(job, call_next)
+        if not inspect.isawaitable(answer):
+            why = f"returned {type(answer).__name__}, which cannot be awaited"
+            raise InvalidMiddleware(name_of(layer), why, "Write it as async def.")
+        return answer
+
+    return call
 
 
 class Instrumented(Protocol):

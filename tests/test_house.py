@@ -20,7 +20,7 @@ MAX_POSITIONAL_COUNT = 8
 MAX_SCRIPT_LINES = 80
 # Each longer file is one thing that is read as a whole.
 LONGER_FILES = {
-    "arq_web/errors.py": 560,  # the exception tree
+    "arq_web/errors.py": 590,  # the exception tree
     "arq_web/store/lua/_record.lua": 140,  # the record's layout, known in one place and put before every script
 }
 BUILT = frozenset({"__pycache__", "build", "dist", "node_modules", "site", "var"})

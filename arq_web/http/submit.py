@@ -116,9 +116,9 @@ class Submission:
         owned = self.task if principal is None else self.task.options(owner=principal)
         call = Call(self.task, owned.call_options, (), self.arguments)
         queue = self.front.default_queue.queue_of(call)
-        reply = await queue.send([queue.new_job(call)], once=None if key is None else self._once(key, principal))
-        found = None if reply.jobs[0].created else await self._found(queue.job(reply.jobs[0].id), principal)
-        return await self._told(queue, reply.jobs[0], found)
+        answer = await queue.submit(call, once=None if key is None else self._once(key, principal))
+        found = None if answer.created else await self._found(queue.job(answer.id), principal)
+        return await self._told(queue, answer, found)
 
     def _once(self, key: str, principal: str | None) -> Once:
         keep_ms = kept_ms(self.front.hub.config, self.task.policy)
