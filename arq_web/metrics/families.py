@@ -44,11 +44,15 @@ def _histogram(name: str, labels: tuple[str, ...], text: str) -> Family:
     return Family(name, Kind.HISTOGRAM, labels, text)
 
 
-JOBS_ENQUEUED = _counter("arq_jobs_enqueued_total", _TASK, "Jobs that this process has created.")
+JOBS_ENQUEUED = _counter(
+    "arq_jobs_enqueued_total",
+    _TASK,
+    "Jobs that this process has enqueued; those that wait for a commit or a response too.",
+)
 ENQUEUE_SECONDS = _histogram(
     "arq_enqueue_seconds",
     ("queue", "outcome"),
-    "How long enqueues took; outcome is created, existing, full (refused by max_queued) or error.",
+    "How long enqueues took; outcome is created, existing, tied (to be sent later), full (refused) or error.",
 )
 HTTP_ENQUEUE = _counter("arq_http_enqueue_total", ("status",), "Answers of routes that are jobs, by HTTP status.")
 IDEMPOTENT_REPLAYS = _counter(

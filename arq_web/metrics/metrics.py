@@ -19,6 +19,8 @@ BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 """Of the times of jobs: from a no-op to the longest that one would still call a job."""
 COMMAND_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Of the times of commands to Redis, whose deadline is 2 s by default."""
+_OUTCOMES = {True: "created", False: "existing", None: "tied"}
+"""Of an enqueue, by what its handle says of ``created``."""
 
 
 class Metrics:
@@ -95,7 +97,7 @@ class Metrics:
         began_s, outcome = time.perf_counter(), "error"
         try:
             handle = await call_next(job)
-            outcome = "created" if handle.created else "existing"
+            outcome = _OUTCOMES[handle.created]
         except QueueFull:
             outcome = "full"
             raise

@@ -105,7 +105,7 @@ class Tally:
             if spread is None:
                 spread = self.enqueues[queue, outcome] = Spread(self._command_bounds_s)
             spread.add(took_s)
-            if outcome == "created":
+            if outcome in ("created", "tied"):
                 tally = self._by_call.get((queue, task)) or self._tally_of(queue, task)
                 tally.enqueued += 1
 
