@@ -29,8 +29,9 @@ _GIVE_A_HANDLE = "An enqueue must give a handle: return await call_next(job), or
 class Passage(Generic[H]):
     """The way of one job from its ``enqueue`` to what sends it. Gives the handle that the sending gave."""
 
-    def __init__(self, queue: Queue, new: NewJob) -> None:
-        self._queue, self._new = queue, new
+    def __init__(self, queue: Queue, new: NewJob, batch_count: int = 1) -> None:
+        """Of a batch of so many jobs."""
+        self._queue, self._new, self._batch_count = queue, new, batch_count
         self._layers = queue.queues.enqueue_middleware
         self._innermost = 0
         self._has_arrived = False
@@ -59,7 +60,7 @@ class Passage(Generic[H]):
         for index in range(len(self._layers) - 1, -1, -1):
             call = self._entered(index, outside(self._layers[index], call))
         new = self._new
-        await call(OutgoingJob(new.id, new.task, self._queue.name, {}, new.payload))
+        await call(OutgoingJob(new.id, new.task, self._queue.name, {}, new.payload, self._batch_count))
         if not self._handles:
             raise self._without_handle() from self._error
         return self._handles[0]

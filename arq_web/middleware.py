@@ -30,6 +30,7 @@ J = TypeVar("J", "OutgoingJob", "IncomingJob")
 L = TypeVar("L")
 
 CallNext: TypeAlias = Callable[[J], Awaitable[Any]]
+StopWord: TypeAlias = Literal["timeout", "cancel", "shutdown", "lease_lost"]
 
 
 class Middleware(Protocol[J]):
@@ -51,6 +52,8 @@ class OutgoingJob:
     """Travel with the job: into each of its attempts, not into its arguments. Small: they are stored in its record."""
     payload: bytes
     """The encoded arguments. Who replaces them must give the same ones back around the attempt."""
+    batch_count: int = 1
+    """How many jobs its ``enqueue_many`` sends, itself included."""
 
 
 @dataclass(slots=True)
@@ -69,7 +72,7 @@ class IncomingJob:
     worker: str
     headers: dict[str, str]
     payload: bytes
-    stopped_by: Callable[[], Literal["timeout", "cancel", "shutdown", "lease_lost"] | None] = field(repr=False)
+    stopped_by: Callable[[], StopWord | None] = field(repr=False)
     """Why the attempt is being cancelled, for who catches a CancelledError; None while it is not."""
 
 

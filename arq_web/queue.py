@@ -214,7 +214,7 @@ class Queue(Ties):
         ]
         tasks = [call.task for call in calls]
         if self.queues.enqueue_middleware and calls:
-            passages = [Passage[Job[R_co]](queue, new) for queue, new in zip(queues, news, strict=True)]
+            passages = [Passage[Job[R_co]](queue, new, len(calls)) for queue, new in zip(queues, news, strict=True)]
             return await through_together(passages, lambda passed: _send_many(queues, passed, tasks))
         return await _send_many(queues, news, tasks)
 

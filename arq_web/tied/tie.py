@@ -56,14 +56,14 @@ class Tie:
 
     def enqueue_many(self, calls: Sequence[Call[R_co]]) -> list[PendingJob[R_co]]:
         """As ``enqueue``, for several calls: all of them, or none if one cannot be."""
-        jobs = [self._prepared(call) for call in calls]
+        jobs = [self._prepared(call, len(calls)) for call in calls]
         self._target.put(jobs)
         return jobs
 
-    def _prepared(self, call: Call[R_co]) -> PendingJob[R_co]:
+    def _prepared(self, call: Call[R_co], batch_count: int) -> PendingJob[R_co]:
         queue = self._queue.queue_of(call)
         new = queue.new_job(call)
         if not queue.queues.enqueue_middleware:
             return PendingJob(queue, call.task, new)
-        passage = Passage[PendingJob[R_co]](queue, new)
+        passage = Passage[PendingJob[R_co]](queue, new, batch_count)
         return passage.through_now(lambda passed: PendingJob(queue, call.task, passed), f"by queue.{self._what}")
