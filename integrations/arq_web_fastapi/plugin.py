@@ -24,6 +24,7 @@ from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
 from arq_web_fastapi.checks import collect_routes
 from arq_web_fastapi.depends import STATE
+from arq_web_fastapi.health import add_health_routes
 from arq_web_fastapi.job_routes import FRONT_STATE, add_job_routes
 from arq_web_fastapi.openapi import document_jobs
 from arq_web_fastapi.replay import FastAPIReplayer
@@ -56,6 +57,8 @@ class ArqWeb:
         owner: OwnerOf | None = None,
         max_streams: int = MAX_WAITING_COUNT,
         max_queued: Mapping[str, int] | int | None = None,
+        health_path: str | None = None,
+        health_dependencies: Sequence[params.Depends] = (),
         middleware: Iterable[AttemptMiddleware] = (),
         enqueue_middleware: Iterable[EnqueueMiddleware] = (),
         metrics: bool | Instrument = False,
@@ -84,6 +87,9 @@ class ArqWeb:
             enqueue_middleware: what stands around each enqueue; the first is the outermost.
             metrics: for Prometheus: True, or an ``arq_web.metrics.Metrics`` that you made.
             tracing: with OpenTelemetry: True, or an ``arq_web.tracing.Tracing`` that you made.
+            health_path: where ``/livez``, ``/readyz``, ``/startupz``, ``/metrics`` and ``/scale`` are: ``/-/jobs``, for
+                example; default nowhere.
+            health_dependencies: of all of them.
 
         Raises:
             InvalidConfig: the app has an ArqWeb already, or an option is outside its range.
@@ -121,6 +127,7 @@ class ArqWeb:
             max_streams=max_streams,
         )
         self._attach(app, front, dependencies)
+        add_health_routes(app, self.hub, health_path, health_dependencies)
 
     def _attach(self, app: FastAPI, front: Front, dependencies: Sequence[params.Depends]) -> None:
         setattr(app.state, FRONT_STATE, front)
