@@ -121,6 +121,10 @@ class Observer(Protocol):
         """One renewal of all that is held was answered, or not. Called from the thread of the renewals."""
         ...
 
+    def request_answered(self, status: int, *, is_replayed: bool) -> None:
+        """A route that is a job has answered; ``is_replayed`` with the job that an earlier request has made."""
+        ...
+
 
 def checked_layers(option: str, given: Iterable[L]) -> list[L]:
     """Those that were given, as a list of one's own.
