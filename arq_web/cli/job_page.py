@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from arq_web.cli.job_listing import error_text, job_object, reject_object, shown_bytes
+from arq_web.cli.job_listing import job_object, reject_object, shown_bytes
+from arq_web.cli.job_search import error_text
 from arq_web.codec import result_json
 from arq_web.job import JobInfo, to_datetime
 from arq_web.logs import printable

@@ -178,7 +178,7 @@ async def test_the_commands_that_look_at_jobs_take_settings(project: Project) ->
     redriven = await project.run("jobs", "redrive", SETTINGS, "fail:1")
     routes = await project.run("routes", SETTINGS)
 
-    assert {(job["task"], job["state"]) for job in listed.json[0]["jobs"]} == {
+    assert {(job["task"], job["state"]) for job in listed.json_lines} == {
         ("greet", "queued"),
         ("fail", "queued"),
         ("later", "scheduled"),
