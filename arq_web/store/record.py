@@ -31,6 +31,7 @@ STATES = {
     b"x": JobState.CANCELLED,
     b"e": JobState.EXPIRED,
 }
+_DUE_LATER = frozenset({JobState.SCHEDULED, JobState.RETRYING})
 DEFAULT_MAX_CRASHES = 3
 DEFAULT_KEEP_S = 3600
 HEADERS = "h"
@@ -90,6 +91,8 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     extra: dict[str, object]
     cancel_requested: bool = False
     """Its end was asked for before it was claimed: it is not to start."""
+    due_at_ms: int = 0
+    """When it was due to run, where that was not at once: delayed, retried, put back; 0 where it was."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -145,6 +148,7 @@ def read_claimed(job_id: str, queue: str, raw: bytes, aside: bytes) -> ClaimedJo
             payload=aside if "a" in options else payload,
             extra=_read_extra(options),
             cancel_requested=b"c" in changes[9],
+            due_at_ms=int(changes[8]),
         )
     except (ValueError, IndexError, msgspec.DecodeError) as error:
         raise UnreadableRecord(f"{raw[:80]!r}: {error}") from error
@@ -179,7 +183,7 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             enqueued_at_ms=int(created),
             since_ms=int(since),
             started_at_ms=int(started) or None,
-            due_at_ms=None if state.is_terminal else int(due) or None,
+            due_at_ms=(int(due) or None) if state in _DUE_LATER else None,
             expires_at_ms=int(options.get("e", 0)) or None,
             keep_result_ms=int(options.get("k", DEFAULT_KEEP_S)) * 1000,
             unique=options["u"].decode() if "u" in options else None,

@@ -22,6 +22,7 @@ from arq_web.events import Event, emit
 from arq_web.store import scripts
 from arq_web.store.store import Held, Renewed, WorkerKind
 from arq_web.worker.clock import ServerClock
+from arq_web.worker.observing import Observing
 from arq_web.worker.outage import WRONG_TYPE
 from arq_web.worker.running import OVERDUE_GRACE_S, HeldInQueue, Running, RunningTable, StopReason
 
@@ -51,9 +52,11 @@ class LeaseKeeper:
         deadline_s: float,
         clock: ServerClock,
         may_exit: bool,
+        observing: Observing | None = None,
     ) -> None:
         self._table, self._target, self._clock = table, target, clock
         self._worker, self._kind, self._lease_ms, self._deadline_s = worker, kind, lease_ms, deadline_s
+        self._observing = observing
         self._may_exit, self.lease_s = may_exit, lease_ms / 1000
         self._client: Any = None
         self._stopping = threading.Event()
@@ -129,7 +132,8 @@ class LeaseKeeper:
         """Renew every queue's leases; False when Redis did not answer (try again soon)."""
         asked_ms = self._clock.now_ms  # before the look at the table: the server judges by it how old that is
         failure: Exception | None = None
-        for held in self._table.held_by_queue():
+        all_held = self._table.held_by_queue()
+        for held in all_held:
             self._beat_at_s = time.monotonic()  # each may wait for a Redis that does not answer
             try:
                 self._renew(held, asked_ms)
@@ -140,6 +144,8 @@ class LeaseKeeper:
                 if WRONG_TYPE not in str(error):  # one queue's broken index is not the others' trouble
                     self._disconnect()
                     break
+        if self._observing is not None and any(held.attempts for held in all_held):
+            self._observing.renewed(is_answered=failure is None)
         if failure is not None:
             return False
         self._failing_since_s = None

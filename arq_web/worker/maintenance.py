@@ -15,6 +15,7 @@ from arq_web.schedule import Schedule, Ticks
 from arq_web.store.store import FireReply, NewJob, Reclaimed, Store
 from arq_web.worker.clock import ServerClock
 from arq_web.worker.neighbours import Neighbours
+from arq_web.worker.observing import Observing
 from arq_web.worker.outage import Outage
 
 LOOK_EVERY_S = 0.5
@@ -39,9 +40,10 @@ class Reclaimer:
         neighbours: Neighbours,
         outage: Outage,
         clock: ServerClock,
+        observing: Observing | None = None,
     ) -> None:
         self._stores, self._lease_counts, self._neighbours = stores, lease_counts, neighbours
-        self._outage, self._clock = outage, clock
+        self._outage, self._clock, self._observing = outage, clock, observing
 
     async def run(self) -> None:
         """Work until cancelled. The first look is now: a worker that is started again comes for its own jobs."""
@@ -59,21 +61,22 @@ class Reclaimer:
         try:
             reply = await store.reclaim(RECLAIM_COUNT, dead=dead)
             while len(reply.jobs) >= RECLAIM_COUNT:
-                self._report(reply.jobs)
+                self._report(store.queue, reply.jobs)
                 reply = await store.reclaim(RECLAIM_COUNT)
         except StoreError as error:
             await self._outage.wait(error)
             return
         self._clock.saw(reply.now_ms)
-        self._report(reply.jobs)
+        self._report(store.queue, reply.jobs)
         if not reply.earliest_lease_ms:
             self._lease_counts[store.queue] = 0
 
-    @staticmethod
-    def _report(jobs: Sequence[Reclaimed]) -> None:
+    def _report(self, queue: str, jobs: Sequence[Reclaimed]) -> None:
         for job in jobs:
             state = STATE_WORDS.get(job.state, job.state)
             emit(events.JOB_RECLAIMED, job=job.id, task=job.task, crashes=job.crashes, worker=job.worker, state=state)
+        if jobs and self._observing is not None:
+            self._observing.reclaimed(queue, jobs)
 
 
 class Firing(Protocol):

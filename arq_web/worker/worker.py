@@ -19,7 +19,6 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from arq_web import events
 from arq_web.config import Config
@@ -40,14 +39,10 @@ from arq_web.worker.isolation import Isolation
 from arq_web.worker.leases import LeaseKeeper
 from arq_web.worker.maintenance import Firing, QueueFiring, Reclaimer, Scheduler
 from arq_web.worker.neighbours import Neighbours
+from arq_web.worker.observing import WorkerCounts, ending_of, observing, reason_of
 from arq_web.worker.options import WorkerOptions
 from arq_web.worker.outage import Outage
-from arq_web.worker.outcome import (
-    Failed,
-    Outcome,
-    decide,
-    error_info,
-)
+from arq_web.worker.outcome import Failed, Outcome, decide, error_info
 from arq_web.worker.running import Running, RunningTable, StopReason
 from arq_web.worker.settler import Settler
 from arq_web.worker.supervision import supervised
@@ -63,15 +58,6 @@ LEAVE_LIMIT_S = 0.5
 
 PART = 50
 """Of a claim's attempts begin at once."""
-
-
-@dataclass(slots=True)
-class WorkerCounts:
-    """What the worker did so far."""
-
-    succeeded: int = 0
-    failed: int = 0
-    released: int = 0
 
 
 class Worker:
@@ -134,6 +120,7 @@ class Worker:
             self._isolation.check_importable(task)
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
+        self._observing = observing(observers)
         self.vitals = Vitals(self._table, self._stores, self._stopping, task_count=len(registry))
 
     async def run(self) -> None:
@@ -190,7 +177,9 @@ class Worker:
             on_claimed=self._start_attempts,
             most_jobs=self.options.most_jobs,
         )
-        reclaimer = Reclaimer(self._stores, claimer.lease_counts, self._neighbours, self._outage, self._clock)
+        reclaimer = Reclaimer(
+            self._stores, claimer.lease_counts, self._neighbours, self._outage, self._clock, self._observing
+        )
         helpers: list[asyncio.Task[None]] = []
         try:
             self._neighbours.appear()
@@ -228,6 +217,7 @@ class Worker:
             deadline_s=config.command_deadline_s,
             clock=self._clock,
             may_exit=self.options.owns_process,
+            observing=self._observing,
         )
 
     async def _claim_until_stopped(self, claimer: Claimer) -> None:
@@ -287,6 +277,8 @@ class Worker:
         self._table.add_claimed(store.queue, token, claimed)
         if jobs:
             self._claimer.lease_counts[store.queue] = max(1, self._claimer.lease_counts.get(store.queue, 0))
+            if self._observing is not None:
+                self._observing.begun(claimed)
         self._begin_attempts(claimed)
 
     def _begin_attempts(self, claimed: list[Running]) -> None:
@@ -332,7 +324,7 @@ class Worker:
     def _ended(self, running: Running, task: asyncio.Task[None]) -> None:
         """An attempt that ended without a settlement (a fault of ours) must not keep its slot and lease for ever."""
         if not running.is_settling:
-            self._table.remove(running)
+            self._free(running, None, None, Settled.LOST)
         if not task.cancelled() and (error := task.exception()) is not None:
             emit(events.HELPER_FAILED, helper=f"attempt of {running.job.task}", error=repr(error))
 
@@ -349,7 +341,7 @@ class Worker:
         running.is_settling = True  # only now: what fails above is seen by _ended
         if settlement is None:
             emit(events.LEASE_LOST, job=job.id, task=job.task, attempt=job.attempt)
-            self._table.remove(running)
+            self._free(running, outcome, None, Settled.LOST)
             return
         done = functools.partial(self._settled, running, outcome, settlement)
         self._settler.put(running.store, settlement, done)
@@ -357,7 +349,7 @@ class Worker:
     def _settled(self, running: Running, outcome: Outcome, settlement: Settlement, answer: Settled) -> None:
         """Redis has acknowledged: the slot is free, the line is logged."""
         running.answer = answer
-        self._table.remove(running)
+        self._free(running, outcome, settlement, answer)
         job = running.job
         if answer is Settled.LOST:
             emit(events.LEASE_LOST, job=job.id, task=job.task, attempt=job.attempt)
@@ -367,19 +359,15 @@ class Worker:
         if answer is Settled.CANCELLED:
             emit(events.JOB_CANCELLED, job=job.id, task=job.task, attempt=job.attempt)
             return
-        self._count(settlement)
+        self.counts.add(settlement)
         self._runner.ended(running, outcome, settlement)
 
-    def _count(self, settlement: Settlement) -> None:
-        match settlement.outcome:
-            case "complete":
-                self.counts.succeeded += 1
-            case "retry" | "bury" | "crash":
-                self.counts.failed += 1
-            case "release":
-                self.counts.released += 1
-            case _:
-                pass
+    def _free(self, running: Running, outcome: Outcome | None, settlement: Settlement | None, answer: Settled) -> None:
+        """The attempt is over: its slot is free, and whoever counts is told."""
+        self._table.remove(running)
+        if self._observing is not None:
+            ending, reason = ending_of(settlement, answer), reason_of(outcome)
+            self._observing.ended(running, ending, reason, self._clock.now_ms)
 
     def _queue_of(self, schedule: Schedule) -> Queue:
         """The schedule's own queue, or the app's first: the same in every worker, whichever queues it serves."""

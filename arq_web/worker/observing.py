@@ -1,0 +1,110 @@
+"""Who counts what a worker does: told of it, and kept from doing harm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from arq_web import events
+from arq_web.events import emit
+from arq_web.middleware import EndedAttempt, Ending, Observer
+from arq_web.store.messages import Reclaimed, Settled, Settlement, SettleOutcome
+from arq_web.worker.outcome import Outcome
+from arq_web.worker.running import Running
+
+_ENDINGS: Final[dict[SettleOutcome, Ending]] = {
+    "complete": "succeeded",
+    "retry": "retrying",
+    "snooze": "snoozed",
+    "park": "parked",
+    "bury": "dead",
+    "cancel": "cancelled",
+    "crash": "crashed",
+    "release": "released",
+}
+
+
+@dataclass(slots=True)
+class WorkerCounts:
+    """What the worker did so far."""
+
+    succeeded: int = 0
+    failed: int = 0
+    released: int = 0
+
+    def add(self, settlement: Settlement) -> None:
+        """One attempt that Redis has recorded."""
+        match settlement.outcome:
+            case "complete":
+                self.succeeded += 1
+            case "retry" | "bury" | "crash":
+                self.failed += 1
+            case "release":
+                self.released += 1
+            case _:
+                pass
+
+
+class Observing:
+    """All observers of one worker. One that raises is logged, once for each of its methods."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+        self._reported: set[tuple[int, str]] = set()
+
+    def begun(self, claimed: Sequence[Running]) -> None:
+        """Attempts have taken their slots."""
+        for running in claimed:
+            self._tell("attempt_begun", running.job.task, running.job.queue)
+
+    def ended(self, running: Running, ending: Ending, reason: str, now_ms: int) -> None:
+        """An attempt has freed its slot; ``now_ms`` is server time."""
+        job = running.job
+        ended = EndedAttempt(
+            job_id=job.id,
+            task=job.task,
+            queue=job.queue,
+            ending=ending,
+            reason=reason,
+            waited_s=max(0, job.claimed_at_ms - (job.due_at_ms or job.enqueued_at_ms)) / 1000,
+            ran_s=max(0, running.ran_ms) / 1000,
+            total_s=max(0, now_ms - job.enqueued_at_ms) / 1000,
+        )
+        self._tell("attempt_ended", ended)
+
+    def reclaimed(self, queue: str, jobs: Sequence[Reclaimed]) -> None:
+        """Jobs were taken from workers that are gone."""
+        for job in jobs:
+            self._tell("job_reclaimed", job.task, queue, is_dead=job.state == "d")
+
+    def renewed(self, *, is_answered: bool) -> None:
+        """The thread of the renewals has asked once."""
+        self._tell("leases_renewed", is_answered=is_answered)
+
+    def _tell(self, method: str, *facts: object, **words: object) -> None:
+        for each in self._observers:
+            try:
+                getattr(each, method)(*facts, **words)
+            except Exception as error:  # noqa: BLE001 - who counts must not cost a job
+                if (id(each), method) not in self._reported:
+                    self._reported.add((id(each), method))
+                    emit(events.HELPER_FAILED, helper=f"observer {type(each).__name__}.{method}", error=repr(error))
+
+
+def observing(observers: Sequence[Observer]) -> Observing | None:
+    """None where nobody observes: then the worker asks nobody."""
+    return Observing(observers) if observers else None
+
+
+def ending_of(settlement: Settlement | None, answer: Settled) -> Ending:
+    """What an attempt came to; without a settlement nothing was recorded."""
+    if settlement is None or answer is Settled.LOST:
+        return "lost"
+    return "cancelled" if answer is Settled.CANCELLED else _ENDINGS[settlement.outcome]
+
+
+def reason_of(outcome: Outcome | None) -> str:
+    """One word: of the error that is stored; else empty."""
+    error = getattr(outcome, "error", None)
+    return "" if error is None else error.reason
