@@ -38,7 +38,7 @@ class InTerminal:
     def frame(self) -> str:
         """The last whole frame, without styles."""
         frames = _FRAME.findall(self.text)
-        return _STYLE.sub("", frames[-1]).replace("\x1b[K", "").replace("\r\n", "\n") if frames else ""
+        return _STYLE.sub("", frames[-1]).replace("\x1b[K", "").replace("\r", "") if frames else ""
 
     @property
     def frame_count(self) -> int:

@@ -292,7 +292,9 @@ async def test_ls_finds_by_the_time_in_a_state(project: Project, queue: Queue, r
     await queue.enqueue(nap.options(id="old"), 1)
     await queue.enqueue(nap.options(id="new"), 1)
     key = queue.store.base + b"j:old"
-    first, second, rest = (await redis.get(key)).split(b"\n", 2)
+    record = await redis.get(key)
+    assert isinstance(record, bytes)
+    first, second, rest = record.split(b"\n", 2)
     created, more = second.split(b" ", 1)
     await redis.set(key, b"\n".join((first, b"%d %s" % (int(created) - 7_200_000, more), rest)))
 
