@@ -169,7 +169,14 @@ class _Child:
             raise ImportFailed(target, "it is a worker, and a child process needs the app or the hub itself")
         life = app_lifespan(loaded.asgi) if loaded.asgi is not None else hub.lifespan()
         await self._lives.enter_async_context(life)
-        runner = AttemptRunner(hub.registry, hub.queues.queue, worker=self._worker, threads=1, resolver=hub.resolver)
+        runner = AttemptRunner(
+            hub.registry,
+            hub.queues.queue,
+            worker=self._worker,
+            threads=1,
+            resolver=hub.resolver,
+            middleware=hub.middleware,
+        )
         app = self._apps[target] = _App(hub.queues, runner)
         return app
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from arq_web import events
+from arq_web.enqueuing import Passage
 from arq_web.errors import JobIdConflict, StoreError
 from arq_web.events import emit
-from arq_web.queue import Queue
+from arq_web.queue import Job, Queue
 from arq_web.schedule import Schedule, Ticks
 from arq_web.store.store import FireReply, NewJob, Reclaimed, Store
 from arq_web.worker.clock import ServerClock
@@ -116,6 +118,33 @@ class QueueFiring:
         """The call of one tick, encoded."""
         return self._queue.new_job(self.schedule.job_call(tick_ms))
 
+    async def fire(self, tick_ms: int, next_tick_ms: int, new: NewJob) -> FireReply | Exception:
+        """Enqueue the job of a tick, through the app's middleware. An exception: it refuses the job of this tick.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        fire = functools.partial(self.store.fire, self.name, self.schedule.fingerprint, tick_ms, next_tick_ms)
+        if not self._queue.queues.enqueue_middleware:
+            return await fire(new)
+        replies: list[FireReply] = []
+
+        async def send(passed: NewJob) -> Job[Any]:
+            reply = await fire(passed)
+            replies.append(reply)
+            is_ours = reply.outcome == "fired" and reply.job_id == passed.id
+            return Job(self._queue, reply.job_id or passed.id, self.schedule.call.task, created=is_ours)
+
+        try:
+            await Passage[Job[Any]](self._queue, new).through(send)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the app's own word: once more would be the same, for ever
+            if not replies:
+                return error
+            emit(events.HELPER_FAILED, helper=f"middleware of schedule {self.name}", error=repr(error))
+        return replies[0]
+
     def conflict(self, tick_ms: int, existing_task: str) -> Exception | None:
         """Somebody gave one of our ids to a job of his own."""
         return JobIdConflict(self.new_job(tick_ms).id, self.schedule.call.task.name, existing_task)
@@ -159,7 +188,7 @@ class Scheduler:
         following_ms = schedule.tick_after(tick_ms, now_ms)
         skipped = schedule.misfire == "skip" and now_ms - tick_ms > SKIP_LATE_MS
         new = None if skipped else self._firing.new_job(tick_ms)
-        reply = await self._store.fire(self._firing.name, schedule.fingerprint, tick_ms, following_ms, new)
+        reply, refused = await self._send(tick_ms, following_ms, new)
         self._clock.saw(reply.now_ms)
         if reply.outcome == "conflict":
             error = self._firing.conflict(tick_ms, reply.job_id)
@@ -171,13 +200,24 @@ class Scheduler:
             emit(events.STORE_TROUBLE, redis=self._store.connections.target.address, error=str(error))
             await asyncio.sleep(LOOK_AGAIN_S)
             return await self._declare()
-        return await self._next_tick(reply, tick_ms, None if new is None else new.id)
+        return await self._next_tick(reply, tick_ms, None if new is None or refused else new.id, refused or "missed")
 
-    async def _next_tick(self, reply: FireReply, tick_ms: int, job_id: str | None) -> int:
+    async def _send(self, tick_ms: int, following_ms: int, new: NewJob | None) -> tuple[FireReply, str]:
+        """What Redis answers; and why the tick passes without its job, where the app's middleware refuses it."""
+        refused = ""
+        if new is not None and isinstance(self._firing, QueueFiring):
+            reply = await self._firing.fire(tick_ms, following_ms, new)
+            if isinstance(reply, FireReply):
+                return reply, ""
+            new, refused = None, f"middleware refused it: {type(reply).__name__}: {reply}"
+        name, fingerprint = self._firing.name, self._schedule.fingerprint
+        return await self._store.fire(name, fingerprint, tick_ms, following_ms, new), refused
+
+    async def _next_tick(self, reply: FireReply, tick_ms: int, job_id: str | None, why_none: str) -> int:
         match reply.outcome:
             case "fired":
                 if job_id is None:
-                    self._say_skipped(tick_ms, "missed")
+                    self._say_skipped(tick_ms, why_none)
                 elif reply.job_id != job_id:
                     self._say_skipped(tick_ms, f"job {reply.job_id} still lives")
                 else:

@@ -115,7 +115,14 @@ class Worker:
         self._neighbours = Neighbours(queues.config.namespace, self.id, queues.config.lock_dir)
         if self._config.lock_dir and not self._neighbours.has_place():
             raise InvalidConfig("lock_dir", self._config.lock_dir, "a folder where this user may make a private one")
-        self._isolation = Isolation(registry, queues, self._neighbours, worker=self.id, app_target=options.app_target)
+        self._isolation = Isolation(
+            registry,
+            queues,
+            self._neighbours,
+            worker=self.id,
+            app_target=options.app_target,
+            has_middleware=bool(middleware or queues.enqueue_middleware),
+        )
         for task in registry if options.isolates else ():
             self._isolation.check_importable(task)
         self._stopping = asyncio.Event()

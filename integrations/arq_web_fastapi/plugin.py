@@ -99,7 +99,7 @@ class ArqWeb:
         if hasattr(app.state, STATE):
             raise InvalidConfig("app", app, "an app without an ArqWeb: one is enough")
         config = config or Config.from_env()
-        self.hub = Hub(
+        self.hub = hub = Hub(
             url=url,
             tasks=tasks,
             schedules=schedules,
@@ -113,23 +113,19 @@ class ArqWeb:
             metrics=metrics,
             tracing=tracing,
         )
-        self.hub.resolver = FastAPIResolver(app, self.hub)
         replayer = FastAPIReplayer()
-        self.hub.on_first_use.append(functools.partial(collect_routes, app, self.hub, replayer))
-        setattr(app.state, STATE, self.hub)
         front = Front.of(
-            self.hub,
-            replayer,
-            jobs_path=jobs_path,
-            routes=routes,
-            authorize=authorize,
-            owner=owner,
-            max_streams=max_streams,
+            hub, replayer, jobs_path=jobs_path, routes=routes, authorize=authorize, owner=owner, max_streams=max_streams
         )
-        self._attach(app, front, dependencies)
+        self._attach(app, front, replayer, dependencies)
         add_health_routes(app, self.hub, health_path, health_dependencies)
 
-    def _attach(self, app: FastAPI, front: Front, dependencies: Sequence[params.Depends]) -> None:
+    def _attach(
+        self, app: FastAPI, front: Front, replayer: FastAPIReplayer, dependencies: Sequence[params.Depends]
+    ) -> None:
+        self.hub.resolver = FastAPIResolver(app, self.hub)
+        self.hub.on_first_use.append(functools.partial(collect_routes, app, self.hub, replayer))
+        setattr(app.state, STATE, self.hub)
         setattr(app.state, FRONT_STATE, front)
         router = APIRouter(lifespan=self._lifespan)
         add_job_routes(router, front, dependencies)

@@ -114,7 +114,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             MissingExtra: what metrics or tracing need is not installed.
         """
         config = config or Config.from_env()
-        self.hub = AppHub(
+        self.hub = hub = AppHub(
             url=url,
             tasks=tasks,
             schedules=schedules,
@@ -129,15 +129,9 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             tracing=tracing,
         )
         self.hub.resolver = self._resolver = LitestarResolver()
-        self._replayer = LitestarReplayer()
-        self._front = self.hub.front = Front.of(
-            self.hub,
-            self._replayer,
-            jobs_path=jobs_path,
-            routes=routes,
-            authorize=authorize,
-            owner=owner,
-            max_streams=max_streams,
+        self._replayer = replayer = LitestarReplayer()
+        self._front = hub.front = Front.of(
+            hub, replayer, jobs_path=jobs_path, routes=routes, authorize=authorize, owner=owner, max_streams=max_streams
         )
         self._guards = list(guards)
         self._health_handlers = health_handlers(self.hub, health_path, health_guards)
