@@ -13,6 +13,9 @@ from arq_web.http.health import AppHealth
 from arq_web.hub import Hub
 from arq_web_litestar.job_routes import response_of
 
+QUEUE = "arq_web_queue"
+"""A parameter of the path; no dependency of the app may be called so, and ``queue`` is one of ours."""
+
 
 def health_handlers(hub: Hub, path: str | None, guards: Sequence[Guard]) -> list[HTTPRouteHandler]:
     """Those that the app has below ``path``; they are in no documentation.
@@ -28,7 +31,7 @@ def health_handlers(hub: Hub, path: str | None, guards: Sequence[Guard]) -> list
     health = AppHealth(hub, path)
     return [
         route(
-            place.replace("{queue}", "{queue:str}"),
+            place.replace("{queue}", f"{{{QUEUE}:str}}"),
             http_method=["GET", "HEAD"],
             status_code=200,
             guards=guards,
@@ -40,7 +43,7 @@ def health_handlers(hub: Hub, path: str | None, guards: Sequence[Guard]) -> list
 
 def _handler(health: AppHealth, template: str) -> Callable[..., Any]:
     async def handler(request: Request[Any, Any, Any]) -> Response[Any]:
-        queue, accept = str(request.path_params.get("queue", "")), request.headers.get("accept", "")
+        queue, accept = str(request.path_params.get(QUEUE, "")), request.headers.get("accept", "")
         return response_of(
             await health.answer(template, queue=queue, accept=accept, with_body=request.method != "HEAD")
         )
