@@ -57,7 +57,7 @@ class TallyCollector(Collector):
             if (queue, task, ending) in ended:
                 ended[queue, task, ending] += count
         for (queue, task), each in tasks:
-            ended[queue, task, "dead"] += each.poisoned
+            ended[queue, task, "dead"] += each.never_ended
         return {
             f.JOBS_ENQUEUED: [(key, each.enqueued) for key, each in tasks],
             f.JOB_ATTEMPTS: attempts,

@@ -38,7 +38,7 @@ class Spread:
 class TaskTally:
     """Of one task in one queue."""
 
-    __slots__ = ("enqueued", "attempts", "wait", "run", "total", "recovered", "poisoned")  # noqa: RUF023 - a life's order
+    __slots__ = ("enqueued", "attempts", "wait", "run", "total", "recovered", "never_ended")  # noqa: RUF023 - a life's order
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.enqueued = 0
@@ -46,7 +46,13 @@ class TaskTally:
         """By ending and reason."""
         self.wait, self.run, self.total = Spread(bounds), Spread(bounds), Spread(bounds)
         self.recovered = 0
-        self.poisoned = 0
+        self.never_ended = 0
+        """Of those that were recovered, the dead: no attempt of theirs has ended."""
+
+    @property
+    def poisoned(self) -> int:
+        """Dead because their attempts took the process along, the worker's or (from the last try on) a child."""
+        return self.never_ended + self.attempts["dead", "crashed"]
 
 
 class Tally:
@@ -92,7 +98,7 @@ class Tally:
         with self._lock:
             tally = self._tally_of(queue, task)
             tally.recovered += 1
-            tally.poisoned += is_dead
+            tally.never_ended += is_dead
 
     def leases_renewed(self, *, is_answered: bool) -> None:
         """One renewal more; by one thread only."""

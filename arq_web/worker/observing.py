@@ -61,6 +61,8 @@ class Observing:
     def ended(self, running: Running, ending: Ending, reason: str, now_ms: int) -> None:
         """An attempt has freed its slot; ``now_ms`` is server time."""
         job = running.job
+        if ending == "crashed" and job.crashes + 1 >= job.max_crashes:
+            ending = "dead"  # as the script decides, from the same numbers
         ended = EndedAttempt(
             job_id=job.id,
             task=job.task,

@@ -246,7 +246,7 @@ async def test_openmetrics_is_given_to_whom_asks_for_it(hub: Hub) -> None:
     content_type, text = _metrics(hub).render("application/openmetrics-text; version=1.0.0")
 
     assert content_type.startswith("application/openmetrics-text")
-    names = {family.name for family in openmetrics_families(text.decode())}
+    names = {family.name for family in openmetrics_families(text.decode())}  # type: ignore[no-untyped-call]
     assert {"arq_jobs_finished", "arq_job_run_seconds"} <= names
 
 
