@@ -17,6 +17,7 @@ from anyio import CapacityLimiter
 from arq_web.context import JobContext
 from arq_web.errors import StoreError, UndecodablePayload, UnknownTask, UnstorableResult
 from arq_web.job import ErrorInfo, ProgressInfo
+from arq_web.log_context import bind_job
 from arq_web.middleware import AttemptMiddleware, CallNext, IncomingJob, StopWord, outside
 from arq_web.progress import Progress
 from arq_web.queue import Queue
@@ -134,11 +135,12 @@ class AttemptRunner:
 
     def ended(self, running: Running, outcome: Outcome, settlement: Settlement) -> None:
         """The one line at the end of an attempt."""
-        report_end(running, outcome, settlement)
+        report_end(running, outcome, settlement, self._worker, self.registry.find(running.job.task))
 
     async def run(self, running: Running, limits: AttemptLimits) -> Outcome:
         """One attempt, from stored arguments to outcome. Never raises but when the loop itself is cancelled."""
         job = running.job
+        bind_job(job)
         if job.cancel_requested:
             return Cancelled()
         task = self.registry.find(job.task)

@@ -199,7 +199,7 @@ class Claimer:
         self.lease_counts[store.queue] = reply.lease_count
         self._next_due_ms[store.queue] = reply.next_due_ms
         if reply.standby and store.queue not in self._standby:
-            emit(events.WORKER_STANDBY, queue=store.queue)
+            emit(events.WORKER_STANDBY, worker=self._worker, queue=store.queue)
             self._standby.add(store.queue)
         elif not reply.standby:
             self._standby.discard(store.queue)

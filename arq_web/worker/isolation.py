@@ -142,7 +142,16 @@ class Isolation:
                 error = invalid
             else:
                 return True
-        emit(events.JOB_NOT_ISOLATED, job=job.id, task=job.task, crashes=job.crashes, error=error)
+        emit(
+            events.JOB_NOT_ISOLATED,
+            job=job.id,
+            task=job.task,
+            queue=job.queue,
+            worker=self._worker,
+            attempt=job.attempt,
+            crashes=job.crashes,
+            error=error,
+        )
         return False
 
     async def _begin(self, request: Run, *, alone: bool) -> ChildProcess:

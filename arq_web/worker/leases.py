@@ -198,7 +198,16 @@ class LeaseKeeper:
         if not running.is_reported_stuck:
             running.is_reported_stuck = True
             job = running.job
-            _say(events.ATTEMPT_STUCK, job=job.id, task=job.task, over_s=overdue_s, stack=self._stack_of(running))
+            _say(
+                events.ATTEMPT_STUCK,
+                job=job.id,
+                task=job.task,
+                queue=job.queue,
+                worker=self._worker,
+                attempt=job.attempt,
+                over_s=overdue_s,
+                stack=self._stack_of(running),
+            )
         elif self._may_exit and self._silent_s > OVERDUE_GRACE_S:
             # The loop has hung through the attempt's whole timeout and more: only an end of the process helps.
             os._exit(EXIT_HUNG)
@@ -220,7 +229,13 @@ class LeaseKeeper:
         self._silent_s += passed_s
         if self._silent_s >= BLOCKED_AFTER_S and not self._blocked_reported and len(self._table):
             self._blocked_reported = True
-            _say(events.LOOP_BLOCKED, blocked_s=self._silent_s, stack=self._loop_stack())
+            _say(
+                events.LOOP_BLOCKED,
+                worker=self._worker,
+                running=len(self._table),
+                blocked_s=self._silent_s,
+                stack=self._loop_stack(),
+            )
 
     def _answer_ping(self) -> None:
         self._is_ping_answered = True

@@ -76,7 +76,8 @@ class Reclaimer:
     def _report(self, queue: str, jobs: Sequence[Reclaimed]) -> None:
         for job in jobs:
             state = STATE_WORDS.get(job.state, job.state)
-            emit(events.JOB_RECLAIMED, job=job.id, task=job.task, crashes=job.crashes, worker=job.worker, state=state)
+            facts = {"job": job.id, "task": job.task, "queue": queue, "crashes": job.crashes, "worker": job.worker}
+            emit(events.JOB_RECLAIMED, **facts, state=state)
         if jobs and self._observing is not None:
             self._observing.reclaimed(queue, jobs)
 
@@ -225,6 +226,7 @@ class Scheduler:
                         events.SCHEDULE_FIRED,
                         schedule=self._firing.name,
                         job=reply.job_id,
+                        queue=self._store.queue,
                         tick=tick_ms,
                         late_ms=reply.now_ms - tick_ms,
                     )
@@ -238,7 +240,8 @@ class Scheduler:
                 return await self._declare()
 
     def _say_skipped(self, tick_ms: int, reason: str) -> None:
-        emit(events.SCHEDULE_SKIPPED, schedule=self._firing.name, tick=tick_ms, reason=reason)
+        name, queue = self._firing.name, self._store.queue
+        emit(events.SCHEDULE_SKIPPED, schedule=name, queue=queue, tick=tick_ms, reason=reason)
 
     async def _wait_for_ours(self, missed_ms: int, theirs_ms: int) -> int:
         """Wait until nobody of the other version is left: its stored tick then stays in the past, and we declare again.

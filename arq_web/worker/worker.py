@@ -43,6 +43,7 @@ from arq_web.worker.observing import WorkerCounts, ending_of, observing, reason_
 from arq_web.worker.options import WorkerOptions
 from arq_web.worker.outage import Outage
 from arq_web.worker.outcome import Failed, Outcome, decide, error_info
+from arq_web.worker.report import report, report_claimed
 from arq_web.worker.running import Running, RunningTable, StopReason
 from arq_web.worker.settler import Settler
 from arq_web.worker.supervision import supervised
@@ -142,6 +143,7 @@ class Worker:
             await self._leave()
         emit(
             events.WORKER_STOPPED,
+            worker=self.id,
             succeeded=self.counts.succeeded,
             failed=self.counts.failed,
             released=self.counts.released,
@@ -245,13 +247,13 @@ class Worker:
     async def _drain(self) -> None:
         """Wait for the running attempts, at most the drain time; then interrupt and release them."""
         if len(self._table):
-            emit(events.WORKER_DRAINING, running=len(self._table), drain_s=self.options.drain_s)
+            emit(events.WORKER_DRAINING, worker=self.id, running=len(self._table), drain_s=self.options.drain_s)
         await self._wait_for_attempts(0 if self._drained.is_set() else self.options.drain_s)
         if not len(self._table):
             return
         await self._interrupt()
         abandoned = self._table.all()  # they end with the process
-        emit(events.WORKER_CUT_SHORT, released=self.counts.released, abandoned=len(abandoned))
+        emit(events.WORKER_CUT_SHORT, worker=self.id, released=self.counts.released, abandoned=len(abandoned))
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(LEAVE_LIMIT_S):
                 jobs = [(running.store, running.job) for running in abandoned]
@@ -306,14 +308,7 @@ class Worker:
         """One attempt, from its start to its settlement."""
         job = running.job
         running.may_be_cancelled = True
-        emit(
-            events.JOB_CLAIMED,
-            job=job.id,
-            task=job.task,
-            queue=job.queue,
-            attempt=job.attempt,
-            waited_ms=job.claimed_at_ms - job.enqueued_at_ms,
-        )
+        report_claimed(running, self.id, self._registry.find(job.task))
         outcome: Outcome
         try:
             if self.options.isolates and self._isolation.wants(job):
@@ -347,7 +342,7 @@ class Worker:
         )
         running.is_settling = True  # only now: what fails above is seen by _ended
         if settlement is None:
-            emit(events.LEASE_LOST, job=job.id, task=job.task, attempt=job.attempt)
+            report(events.LEASE_LOST, running, self.id, ran_ms=running.ran_ms)
             self._free(running, outcome, None, Settled.LOST)
             return
         done = functools.partial(self._settled, running, outcome, settlement)
@@ -357,14 +352,13 @@ class Worker:
         """Redis has acknowledged: the slot is free, the line is logged."""
         running.answer = answer
         self._free(running, outcome, settlement, answer)
-        job = running.job
         if answer is Settled.LOST:
-            emit(events.LEASE_LOST, job=job.id, task=job.task, attempt=job.attempt)
+            report(events.LEASE_LOST, running, self.id, ran_ms=running.ran_ms)
             return
         if settlement.outcome in ("retry", "snooze"):
             self._claimer.expect_retry(settlement.ms)
         if answer is Settled.CANCELLED:
-            emit(events.JOB_CANCELLED, job=job.id, task=job.task, attempt=job.attempt)
+            report(events.JOB_CANCELLED, running, self.id, ran_ms=running.ran_ms)
             return
         self.counts.add(settlement)
         self._runner.ended(running, outcome, settlement)
