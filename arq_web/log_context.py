@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from arq_web.errors import InvalidConfig
 from arq_web.middleware import CallNext, IncomingJob, OutgoingJob
@@ -24,10 +24,6 @@ REQUEST_ID_HEADER = "x-request-id"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _OWN_FIELDS = frozenset({"job", "task", "queue", "attempt", "request_id"})
 _NOTHING: Mapping[str, object] = MappingProxyType({})
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-ASGIApp: TypeAlias = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Any]
 
 
 class JobFacts(Protocol):
@@ -187,19 +183,18 @@ class RequestIds:
     no printable ASCII, or longer than 128 characters, is not taken: it goes into log lines and into Redis.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    # Untyped: each framework has types of its own for the same three.
+    def __init__(self, app: Any) -> None:
         self.app = app
 
-    async def __call__(
-        self, scope: Scope, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
-    ) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         known = _given_id(scope) or secrets.token_hex(16)
 
-        async def send_with_id(message: Message) -> None:
+        async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
                 named = REQUEST_ID_HEADER.encode(), known.encode()
                 kept = [each for each in message.get("headers", ()) if bytes(each[0]).lower() != named[0]]
@@ -213,7 +208,7 @@ class RequestIds:
             _request_id.reset(token)
 
 
-def _given_id(scope: Scope) -> str | None:
+def _given_id(scope: Mapping[str, Any]) -> str | None:
     for name, value in scope["headers"]:
         if name.lower() == REQUEST_ID_HEADER.encode():
             text = value.decode("latin-1")

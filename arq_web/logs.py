@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 OURS = "arq_web"
+CHILD_LOG_ENV = "ARQ_WEB_CHILD_LOG"
+"""How the child processes of an ``app-worker`` are to write the app's lines: as itself does. Set by it, for them."""
 LogStyle = Literal["text", "json"]
 
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "CRIT"}
@@ -62,10 +64,21 @@ class LogOutput:
             stream: default standard error; colours only on a terminal, and not with NO_COLOR.
         """
         out: TextIO = sys.stderr if stream is None else stream
-        self._level = level
+        self._level, self._style = level, style
         self._formatter = JsonFormatter() if style == "json" else TextFormatter(is_coloured=_wants_colour(out))
         self._handler = logging.StreamHandler(out)
         self._handler.setFormatter(self._formatter)
+
+    @classmethod
+    def of_parent(cls, level: int) -> LogOutput | None:
+        """In a child process: the log as its worker writes it; None where the app writes its lines itself."""
+        style, _, process = os.environ.get(CHILD_LOG_ENV, "").partition(" ")
+        if style not in ("json", "text"):
+            return None
+        output = cls(level, cast("LogStyle", style))
+        if process:
+            output.show_process(int(process))
+        return output
 
     def start(self) -> None:
         """Show our own lines."""
@@ -98,6 +111,8 @@ class LogOutput:
         if not root.handlers:
             root.addHandler(self._handler)
             root.setLevel(max(self._level, logging.INFO))
+            process = self._formatter.process
+            os.environ[CHILD_LOG_ENV] = self._style if process is None else f"{self._style} {process}"
         for name in list(logging.root.manager.loggerDict):
             # logging.config.dictConfig disables every logger that it does not name, ours among them.
             if name == OURS or name.startswith(f"{OURS}."):

@@ -71,7 +71,7 @@ def test_every_environment_variable_is_listed() -> None:
     ours = re.compile(r"(?<![\w<])(ARQ_WEB_[A-Z][A-Z_]*[A-Z]|REDIS_URL|NO_COLOR)\b")
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "arq_web").rglob("*.py")]
     # Set by our commands for themselves.
-    internal = {"ARQ_WEB_RELOAD_PARENT", "ARQ_WEB_SUPERVISED", "ARQ_WEB_WATCH_PARENT"}
+    internal = {"ARQ_WEB_CHILD_LOG", "ARQ_WEB_RELOAD_PARENT", "ARQ_WEB_SUPERVISED", "ARQ_WEB_WATCH_PARENT"}
 
     assert {name for source in sources for name in ours.findall(source)} - internal <= set(ours.findall(page))
 
