@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from arq_web.testing.seen import EnqueuedJob
 from arq_web.testing.text import indented
+
+_FRAME: Final = re.compile(r'  File "([^"]*)"')
+_PACKAGE: Final = str(Path(__file__).resolve().parents[1])
+_ENGINE: Final = re.compile(rf"{re.escape(_PACKAGE)}/(?!testing/)|.*/arq_web_(?:fastapi|litestar)/\w+\.py$")
 
 
 class JobsFailed(AssertionError):
@@ -45,4 +52,18 @@ def failure_text(job: EnqueuedJob) -> str:
     ended = "can be run by no worker here" if job.is_parked else f"is {job.state.value} after {attempts}"
     crashes = f", {job.crashes} of them crashes," if job.crashes else ""
     head = f"{job} {ended}{crashes} (reason {error.reason}, id {job.id}):\n{indented(f'{error.type}: {error.message}')}"
-    return f"{head}\n\n{indented(error.traceback)}" if error.traceback else head
+    return f"{head}\n\n{indented(own_frames(error.traceback))}" if error.traceback else head
+
+
+def own_frames(traceback: str) -> str:
+    """A traceback without the engine's frames: what is left is the user's."""
+    kept: list[str] = []
+    is_engine = False
+    for line in traceback.splitlines():
+        if frame := _FRAME.match(line):
+            is_engine = _ENGINE.match(frame[1]) is not None
+        elif not line.startswith("    "):
+            is_engine = False
+        if not is_engine:
+            kept.append(line)
+    return "\n".join(kept)

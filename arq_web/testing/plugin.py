@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 
 from arq_web.errors import ArqWebError
+from arq_web.testing.failures import JobsFailed
 from arq_web.testing.tester import MODES, JobTester
 
 URL_ENV: Final = "ARQ_WEB_TEST_REDIS_URL"
@@ -77,7 +78,8 @@ def pytest_runtest_makereport(
     tester = _tester_of(item)
     if call.when == "call" and report.failed and tester is not None:
         try:
-            text = tester.describe()
+            is_told = call.excinfo is not None and isinstance(call.excinfo.value, JobsFailed)
+            text = tester.describe(with_failures=not is_told)
         except Exception as error:  # noqa: BLE001 - a Redis that is gone must not hide why the test failed
             text = f"They cannot be read: {type(error).__name__}: {error}"
         if text:

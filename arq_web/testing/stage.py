@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from arq_web.hub import Hub
 from arq_web.job import JobInfo
@@ -19,6 +19,8 @@ from arq_web.testing.running import Key, Runs
 from arq_web.testing.seen import EnqueuedJob, seen
 from arq_web.testing.server import in_memory_url
 
+PATIENT: Final[Mapping[str, Any]] = {"lease_s": 60.0, "command_deadline_s": 10.0}
+"""The machines of test runs are busy, and somebody may look at a job in a debugger: that is no outage."""
 OnCreated = Callable[[Queue, Sequence[str]], Awaitable[None]]
 
 
@@ -58,7 +60,7 @@ class Stage:
     def open(self) -> None:
         """Move the app here. Raises what a first look at its routes and at Redis raises."""
         hub = self._hub
-        config = replace(hub.config, namespace=self.namespace, embedded="never")
+        config = replace(hub.config, namespace=self.namespace, embedded="never", **PATIENT)
         url = self._redis_url or in_memory_url()
         with ExitStack() as stack:
             stack.callback(self.loops.close)

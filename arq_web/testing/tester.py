@@ -287,10 +287,10 @@ class JobTester:
                     f"These jobs were enqueued and never run (run_all was not called after that):\n\n{jobs_table(left)}"
                 )
 
-    def describe(self) -> str:
+    def describe(self, *, with_failures: bool = True) -> str:
         """What there is, as text: jobs that failed inline, and a table of all. Empty without a job."""
-        jobs = self._stage.seen(None)
-        failed = failures_text(self._stage.seen(self._failed)) + "\n\n" if self._failed else ""
+        jobs = self._stage.seen()
+        failed = failures_text(self._stage.seen(self._failed)) + "\n\n" if self._failed and with_failures else ""
         return failed + jobs_table(jobs) if jobs else ""
 
     # -- behind it ------------------------------------------------------------------------
