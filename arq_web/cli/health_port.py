@@ -132,5 +132,6 @@ def answering(place: HealthPlace | None, listening: socket.socket | None = None)
 
 def _why(error: OSError) -> str:
     """Without the address, which asyncio and socket add to the system's words in their own ways."""
-    is_systems = error.errno is not None and error.errno > 0  # a name that is not found has a negative one
-    return os.strerror(error.errno) if is_systems else str(error.strerror or error)
+    if error.errno is not None and error.errno > 0:  # a name that is not found has a negative one
+        return os.strerror(error.errno)
+    return str(error.strerror or error)

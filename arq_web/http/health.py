@@ -50,11 +50,13 @@ class AppHealth:
         return answer if with_body else answer.without_body()
 
     def _facts(self) -> Facts | None:
-        vitals = None if self._hub.embedded is None else self._hub.embedded.vitals
+        if self._hub.embedded is None:
+            return None
+        vitals = self._hub.embedded.vitals  # none while one that has failed is started again
         # Its loop is the one that answers: who hears of it knows that it is not blocked.
-        return None if vitals is None else Facts.of(vitals)
+        return Facts() if vitals is None else Facts.of(vitals)
 
     def _concurrency(self) -> int:
         """Of the app's external workers, as its configuration has it; of the embedded one while that is at work."""
         facts, config = self._facts(), self._hub.config
-        return config.concurrency if facts is None else facts.slots
+        return config.concurrency if facts is None else facts.slots or config.embedded_concurrency

@@ -1,4 +1,6 @@
 # --8<-- [start:app]
+from typing import Any
+
 from litestar import Litestar, post
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
@@ -12,7 +14,7 @@ async def send_welcome(user_id: int) -> str:
     return f"sent a welcome to user {user_id}"
 
 
-def from_inside(connection: ASGIConnection, _: BaseRouteHandler) -> None:
+def from_inside(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     if "x-forwarded-for" in connection.headers:  # your ingress sets it: autoscaler and probes come without
         raise NotFoundException
 
