@@ -23,6 +23,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
+import msgspec
+
 from arq_web.errors import InvalidConfig, InvalidMiddleware
 
 J = TypeVar("J", "OutgoingJob", "IncomingJob")
@@ -85,8 +87,7 @@ Ending: TypeAlias = Literal[
 """What an attempt came to, once Redis has recorded it; ``lost``: another worker had the job, nothing was recorded."""
 
 
-@dataclass(slots=True, frozen=True)
-class EndedAttempt:
+class EndedAttempt(msgspec.Struct, frozen=True, gc=False):
     """An attempt that Redis has recorded."""
 
     job_id: str

@@ -8,7 +8,7 @@ themselves "in development"); what they have no name for begins with ``messaging
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from opentelemetry import baggage, propagate, trace
@@ -63,7 +63,7 @@ class Tracing:
             raise InvalidConfig("link", link, "'link' or 'child'")
         self._is_child = link == "child"
         self._tracer = trace.get_tracer("arq_web", tracer_provider=tracer_provider)
-        self._constant: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._constant: dict[tuple[str, str], tuple[str, Mapping[str, str]]] = {}
 
     def install(self, hub: Instrumented) -> None:
         """Stand around all else of each enqueue and each attempt of ``hub``."""
@@ -73,11 +73,8 @@ class Tracing:
     async def around_enqueue(self, job: OutgoingJob, call_next: CallNext[OutgoingJob]) -> Any:
         """``send {queue}``, or ``create {queue}`` for one of several that are sent together."""
         operation = "send" if job.batch_count == 1 else "create"
-        span = self._tracer.start_span(
-            f"{operation} {job.queue}",
-            kind=SpanKind.PRODUCER,
-            attributes=self._attributes(operation, job.queue),
-        )
+        name, attributes = self._constants(operation, job.queue)
+        span = self._tracer.start_span(name, kind=SpanKind.PRODUCER, attributes=attributes)
         token = attach(trace.set_span_in_context(span))
         try:
             self._inject(span, job)
@@ -96,34 +93,32 @@ class Tracing:
     async def around_attempt(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
         """``process {queue}``; current while the task runs, so that its own spans and enqueues are children of it."""
         creation = propagate.extract(job.headers, _ROOT) if job.headers else _ROOT
-        span = self._start_attempt(job, creation)
+        name, attributes = self._constants("process", job.queue)
+        span = self._tracer.start_span(
+            name,
+            context=creation if self._is_child else _ROOT,
+            kind=SpanKind.CONSUMER,
+            attributes=attributes,
+            links=() if self._is_child or creation is _ROOT else _link_to(creation),
+        )
+        is_recording = span.is_recording()
+        if is_recording:
+            span.set_attributes(_of_incoming(job))
         token = attach(trace.set_span_in_context(span, creation))
         try:
             value = await call_next(job)
         except BaseException as error:
-            if span.is_recording():
+            if is_recording:
                 _note_end(span, job, error)
             raise
         else:
-            if span.is_recording():
+            if is_recording:
                 span.set_attribute(_OUTCOME, "succeeded")
             return value
         finally:
             detach(token)
-            span.end()
-
-    def _start_attempt(self, job: IncomingJob, creation: Context) -> Span:
-        enqueued = trace.get_current_span(creation).get_span_context()
-        span = self._tracer.start_span(
-            f"process {job.queue}",
-            context=creation if self._is_child else _ROOT,
-            kind=SpanKind.CONSUMER,
-            attributes=self._attributes("process", job.queue),
-            links=(Link(enqueued),) if enqueued.is_valid and not self._is_child else (),
-        )
-        if span.is_recording():
-            span.set_attributes(_of_incoming(job))
-        return span
+            if is_recording:
+                span.end()
 
     def _inject(self, span: Span, job: OutgoingJob) -> None:
         """Give the job what its attempts need.
@@ -135,13 +130,18 @@ class Tracing:
         if self._is_child or span.get_span_context().trace_flags.sampled or baggage.get_all():
             propagate.inject(job.headers)
 
-    def _attributes(self, operation: str, queue: str) -> Mapping[str, str]:
-        """What a sampler may decide by; the rest is set on spans that are recorded."""
+    def _constants(self, operation: str, queue: str) -> tuple[str, Mapping[str, str]]:
+        """The span's name, and what a sampler may decide by; the rest is set on spans that are recorded."""
         found = self._constant.get((operation, queue))
         if found is None:
-            found = {_SYSTEM: "arq_web", _DESTINATION: queue, _OPERATION: operation, _OPERATION_TYPE: operation}
-            self._constant[operation, queue] = found
+            attributes = {_SYSTEM: "arq_web", _DESTINATION: queue, _OPERATION: operation, _OPERATION_TYPE: operation}
+            found = self._constant[operation, queue] = f"{operation} {queue}", attributes
         return found
+
+
+def _link_to(creation: Context) -> Sequence[Link]:
+    enqueued = trace.get_current_span(creation).get_span_context()
+    return (Link(enqueued),) if enqueued.is_valid else ()
 
 
 def _of_outgoing(job: OutgoingJob, handle: Any) -> dict[str, str | int | bool]:

@@ -42,7 +42,7 @@ class TaskTally:
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.enqueued = 0
-        self.attempts: Counter[tuple[Ending, str]] = Counter()
+        self.attempts: dict[tuple[Ending, str], int] = {}
         """By ending and reason."""
         self.wait, self.run, self.total = Spread(bounds), Spread(bounds), Spread(bounds)
         self.recovered = 0
@@ -52,7 +52,7 @@ class TaskTally:
     @property
     def poisoned(self) -> int:
         """Dead because their attempts took the process along, the worker's or (from the last try on) a child."""
-        return self.never_ended + self.attempts["dead", "crashed"]
+        return self.never_ended + self.attempts.get(("dead", "crashed"), 0)
 
 
 class Tally:
@@ -87,7 +87,8 @@ class Tally:
         """One attempt more."""
         with self._lock:
             tally = self._by_call.get((ended.queue, ended.task)) or self._tally_of(ended.queue, ended.task)
-            tally.attempts[ended.ending, ended.reason] += 1
+            how = ended.ending, ended.reason
+            tally.attempts[how] = tally.attempts.get(how, 0) + 1
             tally.wait.add(ended.waited_s)
             tally.run.add(ended.ran_s)
             if ended.ending in FINAL:

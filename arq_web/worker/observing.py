@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,48 +50,53 @@ class Observing:
     """All observers of one worker. One that raises is logged, once for each of its methods."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = observers
-        self._reported: set[tuple[int, str]] = set()
+        # Looked up once: two of these are called for each job.
+        self._begun = [each.attempt_begun for each in observers]
+        self._ended = [each.attempt_ended for each in observers]
+        self._reclaimed = [each.job_reclaimed for each in observers]
+        self._renewed = [each.leases_renewed for each in observers]
+        self._reported: set[str] = set()
 
     def begun(self, claimed: Sequence[Running]) -> None:
         """Attempts have taken their slots."""
         for running in claimed:
-            self._tell("attempt_begun", running.job.task, running.job.queue)
+            self._tell(self._begun, running.job.task, running.job.queue)
 
     def ended(self, running: Running, ending: Ending, reason: str, now_ms: int) -> None:
         """An attempt has freed its slot; ``now_ms`` is server time."""
         job = running.job
         if ending == "crashed" and job.crashes + 1 >= job.max_crashes:
             ending = "dead"  # as the script decides, from the same numbers
+        waited_ms = job.claimed_at_ms - (job.due_at_ms or job.enqueued_at_ms)
         ended = EndedAttempt(
-            job_id=job.id,
-            task=job.task,
-            queue=job.queue,
-            ending=ending,
-            reason=reason,
-            waited_s=max(0, job.claimed_at_ms - (job.due_at_ms or job.enqueued_at_ms)) / 1000,
-            ran_s=max(0, running.ran_ms) / 1000,
-            total_s=max(0, now_ms - job.enqueued_at_ms) / 1000,
+            job.id,
+            job.task,
+            job.queue,
+            ending,
+            reason,
+            waited_ms / 1000 if waited_ms > 0 else 0.0,
+            max(0, running.ran_ms) / 1000,
+            max(0, now_ms - job.enqueued_at_ms) / 1000,
         )
-        self._tell("attempt_ended", ended)
+        self._tell(self._ended, ended)
 
     def reclaimed(self, queue: str, jobs: Sequence[Reclaimed]) -> None:
         """Jobs were taken from workers that are gone."""
         for job in jobs:
-            self._tell("job_reclaimed", job.task, queue, is_dead=job.state == "d")
+            self._tell(self._reclaimed, job.task, queue, is_dead=job.state == "d")
 
     def renewed(self, *, is_answered: bool) -> None:
         """The thread of the renewals has asked once."""
-        self._tell("leases_renewed", is_answered=is_answered)
+        self._tell(self._renewed, is_answered=is_answered)
 
-    def _tell(self, method: str, *facts: object, **words: object) -> None:
-        for each in self._observers:
+    def _tell(self, methods: Sequence[Callable[..., None]], *facts: object, **words: object) -> None:
+        for each in methods:
             try:
-                getattr(each, method)(*facts, **words)
+                each(*facts, **words)
             except Exception as error:  # noqa: BLE001 - who counts must not cost a job
-                if (id(each), method) not in self._reported:
-                    self._reported.add((id(each), method))
-                    emit(events.HELPER_FAILED, helper=f"observer {type(each).__name__}.{method}", error=repr(error))
+                if each.__qualname__ not in self._reported:
+                    self._reported.add(each.__qualname__)
+                    emit(events.HELPER_FAILED, helper=f"observer {each.__qualname__}", error=repr(error))
 
 
 def observing(observers: Sequence[Observer]) -> Observing | None:
