@@ -42,7 +42,8 @@ _LEVELS = {"WARNING": "WARN", "CRITICAL": "CRIT"}
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 _INDENT = " " * 15
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "event", "fields"}
-_FRAME = frozenset({"ts", "level", "logger", "process", "pid", "event", "message", "exc_info", "stack_info"})
+FRAME = frozenset({"ts", "level", "logger", "process", "pid", "event", "message", "exc_info", "stack_info"})
+"""The keys of a JSON line that are not fields of an event or of a job."""
 # Whoever reads the text knows which worker he looks at, and in which queue a job is where none is named.
 _WORKER_IS_NEWS = frozenset({"worker.started", "job.reclaimed"})
 _ABOUT_JOBS = frozenset({"", "job", "lease", "attempt", "schedule"})
@@ -221,8 +222,8 @@ class JsonFormatter(logging.Formatter):
         if event is None:
             line["message"] = record.getMessage()
             said = context_fields()
-            line |= {_beside(name, _FRAME): value for name, value in said.items()}
-            line |= {_beside(name, _FRAME | said.keys()): value for name, value in _extras(record)}
+            line |= {_beside(name, FRAME): value for name, value in said.items()}
+            line |= {_beside(name, FRAME | said.keys()): value for name, value in _extras(record)}
         else:
             line |= {"event": event, **fields}
         if record.exc_info:
