@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
 
 from arq_web_fastapi import INJECTED as INJECTED
 from arq_web_fastapi import ArqWeb as ArqWeb
+from arq_web_fastapi import CallNext as CallNext
 from arq_web_fastapi import DoNotRetry as DoNotRetry
 from arq_web_fastapi import FromQueue as FromQueue
 from arq_web_fastapi import IncomingJob as IncomingJob

@@ -9,6 +9,7 @@ except ModuleNotFoundError as error:
 
 from arq_web_litestar import INJECTED as INJECTED
 from arq_web_litestar import ArqWeb as ArqWeb
+from arq_web_litestar import CallNext as CallNext
 from arq_web_litestar import DoNotRetry as DoNotRetry
 from arq_web_litestar import FromQueue as FromQueue
 from arq_web_litestar import IncomingJob as IncomingJob

@@ -2,6 +2,7 @@
 
 from arq_web import (
     INJECTED,
+    CallNext,
     DoNotRetry,
     IncomingJob,
     JobContext,
@@ -22,6 +23,7 @@ from arq_web_fastapi.routes import background_job
 __all__ = [
     "INJECTED",
     "ArqWeb",
+    "CallNext",
     "DoNotRetry",
     "FromQueue",
     "IncomingJob",
