@@ -116,33 +116,36 @@ class Runs:
             await self._step(sandbox, [info for info in infos if info.id in began])
         return ended
 
-    async def fire(self, schedules: Iterable[Schedule], for_ms: int, *, runs: bool) -> list[Key]:
+    async def fire(self, schedules: Iterable[Schedule], for_ms: int, *, runs: bool) -> tuple[list[Key], list[Key]]:
         """Let ``for_ms`` pass, and fire each schedule at each of its ticks meanwhile.
 
         The clock of Redis cannot be set, so each tick is declared as one of now; its job is that of the tick.
+
+        Returns:
+            The jobs of the ticks, and (where it ``runs`` what is due) all that had an attempt.
         """
         start_ms = await self._sandboxes[0].store.server_now_ms()
         by_name = {each.name: each for each in schedules}
         ticks = {name: each.times.next_after_ms(start_ms) for name, each in by_name.items()}
-        passed_ms, fired = 0, list[Key]()
+        passed_ms, fired, ran = 0, list[Key](), list[Key]()
         while ticks:
             name, tick_ms = min(ticks.items(), key=lambda each: each[1])
             schedule = by_name[name]
             if tick_ms > start_ms + for_ms:
                 break
-            await self._pass_or_run(tick_ms - start_ms - passed_ms, runs=runs)
+            ran += await self._pass_or_run(tick_ms - start_ms - passed_ms, runs=runs)
             passed_ms = tick_ms - start_ms
             key = await self._fire(schedule, tick_ms)
             fired += [key] if key else []
             ticks[name] = schedule.tick_after(tick_ms, tick_ms)
-        await self._pass_or_run(for_ms - passed_ms, runs=runs)
-        return fired
+        ran += await self._pass_or_run(for_ms - passed_ms, runs=runs)
+        return fired, ran
 
-    async def _pass_or_run(self, ms: int, *, runs: bool) -> None:
+    async def _pass_or_run(self, ms: int, *, runs: bool) -> list[Key]:
         if runs:
-            await self.run_all(ms)
-        else:
-            await self.pass_time(ms)
+            return await self.run_all(ms)
+        await self.pass_time(ms)
+        return []
 
     async def _fire(self, schedule: Schedule, tick_ms: int) -> Key | None:
         """The job of a tick; None where ``overlap="skip"`` skipped it."""

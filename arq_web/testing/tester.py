@@ -225,6 +225,9 @@ class JobTester:
 
         Returns:
             The jobs of the ticks. ``overlap="skip"`` skips one while an earlier one has not run.
+
+        Raises:
+            JobsFailed, TooManyAttempts: as ``run_all``.
         """
         return self._fired(await self._loops.run(lambda: self._fire(span)))
 
@@ -319,7 +322,7 @@ class JobTester:
             return await runs.run_all(max(0, await runs.until(int(until.timestamp() * 1000))))
         return await runs.run_all(None if until is None else int(seconds(until) * 1000))
 
-    async def _fire(self, span: timedelta | float) -> list[Key]:
+    async def _fire(self, span: timedelta | float) -> tuple[list[Key], list[Key]]:
         for_ms = int(seconds(span) * 1000)
         return await self._stage.runs.fire(self.hub.schedules, for_ms, runs=self.mode != "collect")
 
@@ -331,9 +334,10 @@ class JobTester:
             raise JobsFailed([*failed, *parked])
         return RunSummary(tuple(jobs))
 
-    def _fired(self, keys: Sequence[Key]) -> list[EnqueuedJob]:
-        self._summary([])
-        return self._stage.seen(keys)
+    def _fired(self, found: tuple[list[Key], list[Key]]) -> list[EnqueuedJob]:
+        fired, ran = found
+        self._summary(ran)
+        return self._stage.seen(fired)
 
     def _relay(self) -> None:
         """What lies in an outbox counts as enqueued. On the app's own loop this cannot be waited for."""

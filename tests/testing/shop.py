@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI
 from litestar import Litestar, post
 from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath
 
 import arq_web.fastapi as for_fastapi
 import arq_web.litestar as for_litestar
@@ -162,27 +163,27 @@ def fastapi_app() -> FastAPI:
 
 def litestar_app() -> Litestar:
     @post("/signup/{user_id:int}", status_code=200)
-    async def signup(user_id: int, queue: for_litestar.Queue) -> dict[str, str]:
+    async def signup(user_id: FromPath[int], queue: for_litestar.Queue) -> dict[str, str]:
         job = await queue.enqueue(send_welcome, user_id)
         return {"state": await job.status()}
 
     @post("/signup-in-thread/{user_id:int}", status_code=200, sync_to_thread=True)
-    def signup_in_thread(user_id: int, sync_queue: for_litestar.SyncQueue) -> dict[str, str]:
+    def signup_in_thread(user_id: FromPath[int], sync_queue: for_litestar.SyncQueue) -> dict[str, str]:
         return {"state": sync_queue.enqueue(send_welcome, user_id).status()}
 
     @post("/after/{user_id:int}", status_code=200)
-    async def after(user_id: int, queue: for_litestar.Queue) -> dict[str, str]:
+    async def after(user_id: FromPath[int], queue: for_litestar.Queue) -> dict[str, str]:
         queue.after_response.enqueue(send_welcome, user_id)
         return {}
 
     @post("/broken/{order_id:int}", status_code=200)
-    async def break_it(order_id: int, queue: for_litestar.Queue) -> dict[str, str]:
+    async def break_it(order_id: FromPath[int], queue: for_litestar.Queue) -> dict[str, str]:
         job = await queue.enqueue(broken, order_id)
         return {"state": await job.status()}
 
     @post("/report/{number:int}", status_code=202)
     @for_litestar.background_job
-    async def report(number: int, session: NamedDependency[str] = INJECTED) -> str:
+    async def report(number: FromPath[int], session: NamedDependency[str] = INJECTED) -> str:
         journal.append(("reported", number, session))
         return f"report {number}"
 
