@@ -18,10 +18,8 @@ The first of a list is the outermost.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -43,8 +41,7 @@ class Middleware(Protocol[J]):
         ...
 
 
-@dataclass(slots=True)
-class OutgoingJob:
+class OutgoingJob(msgspec.Struct):
     """A job that is about to be enqueued: checked and encoded, not sent."""
 
     id: str
@@ -57,9 +54,11 @@ class OutgoingJob:
     batch_count: int = 1
     """How many jobs its ``enqueue_many`` sends, itself included."""
 
+    def __repr__(self) -> str:
+        return f"<OutgoingJob {self.id} {self.task}>"  # arguments are nobody's to log
 
-@dataclass(slots=True)
-class IncomingJob:
+
+class IncomingJob(msgspec.Struct):
     """A job whose attempt is about to begin; its arguments are not decoded yet."""
 
     id: str
@@ -74,8 +73,11 @@ class IncomingJob:
     worker: str
     headers: dict[str, str]
     payload: bytes
-    stopped_by: Callable[[], StopWord | None] = field(repr=False)
+    stopped_by: Callable[[], StopWord | None]
     """Why the attempt is being cancelled, for who catches a CancelledError; None while it is not."""
+
+    def __repr__(self) -> str:
+        return f"<IncomingJob {self.id} {self.task} attempt={self.attempt}>"  # arguments are nobody's to log
 
 
 EnqueueMiddleware: TypeAlias = Middleware[OutgoingJob]
@@ -157,10 +159,10 @@ def outside(layer: Middleware[J], call_next: CallNext[J]) -> CallNext[J]:
 
     def call(job: J) -> Awaitable[Any]:
         answer: object = layer(job, call_next)
-        if not inspect.isawaitable(answer):
+        if not hasattr(answer, "__await__"):
             why = f"returned {type(answer).__name__}, which cannot be awaited"
             raise InvalidMiddleware(name_of(layer), why, "Write it as async def.")
-        return answer
+        return cast("Awaitable[Any]", answer)
 
     return call
 
