@@ -12,6 +12,30 @@ from tests.cli.support import Project
 from tests.logs.shop import fail, mail, render, render_async, resize
 
 SHOP = "tests.logs.shop:hub"
+ARQ_TASKS = """
+import logging, os
+from arq_web.arq.connections import RedisSettings
+from arq_web.logs import JobFilter
+
+REDIS = RedisSettings.from_dsn(os.environ["REDIS_URL"])
+handler = logging.StreamHandler()
+handler.addFilter(JobFilter())
+handler.setFormatter(logging.Formatter("[%(job_id)s %(task)s %(attempt)s] %(message)s"))
+log = logging.getLogger("greeter")
+log.addHandler(handler)
+
+async def greet(ctx):
+    log.warning("hello")
+
+async def startup(ctx):
+    await ctx["redis"].enqueue_job("greet", _job_id="greet:1")
+
+class WorkerSettings:
+    functions = [greet]
+    on_startup = startup
+    redis_settings = REDIS
+    queue_name = os.environ["ARQ_WEB_NAMESPACE"]
+"""
 
 
 async def lines_of(project: Project, *flags: str) -> list[dict[str, Any]]:
@@ -74,6 +98,27 @@ async def test_text_has_the_job_behind_the_message(project: Project, queue: Queu
 
     [line] = [line for line in finished.err.splitlines() if "has fields" in line]
     assert line[8:] == f" WARN  shop             has fields  mail {job.id[:8]}…  attempt=1 tenant=acme step=2"
+
+
+async def test_jobs_show_has_the_headers(project: Project, queue: Queue) -> None:
+    """What a middleware gave the job explains what it does."""
+    job = await queue.enqueue(mail, 7)
+
+    shown = await project.run("jobs", "show", SHOP, job.id, "--json")
+    text = await project.run("jobs", "show", SHOP, job.id)
+    await job.cancel()
+
+    assert shown.json["headers"] == {"tenant": "acme"}
+    assert 'headers     {"tenant": "acme"}' in text.out
+
+
+async def test_functions_of_arqs_api_know_their_job(project: Project) -> None:
+    """By a filter in a set-up of their own: arq's lines stay as arq has them."""
+    project.write("tasks.py", ARQ_TASKS)
+
+    finished = await project.run("tasks.WorkerSettings", "--burst")
+
+    assert "[greet:1 greet 1] hello" in finished.err + finished.out
 
 
 async def test_our_lines_tell_who_and_how_long(project: Project, queue: Queue) -> None:
