@@ -46,10 +46,17 @@ def jobs_app(pytestconfig: pytest.Config) -> object:
 
 
 @pytest.fixture
-def jobs(request: pytest.FixtureRequest, jobs_app: object) -> Iterator[JobTester]:
+def jobs_redis_url(pytestconfig: pytest.Config) -> str | None:
+    """A real Redis for the fixture ``jobs``; None for the one in memory. Override it with your own."""
+    return os.environ.get(URL_ENV) or pytestconfig.getini("arq_web_redis_url") or None
+
+
+@pytest.fixture
+def jobs(request: pytest.FixtureRequest, jobs_app: object, jobs_redis_url: str | None) -> Iterator[JobTester]:
     """The jobs of this test; see ``arq_web.testing.JobTester``. A client's fixture asks for it, too."""
+    options = {"mode": request.config.getini("arq_web_mode"), "redis_url": jobs_redis_url, **_marked(request)}
     try:
-        tester = JobTester(jobs_app, **_options_of(request))
+        tester = JobTester(jobs_app, **options)
         tester.open()
     except ArqWebError as error:
         pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
@@ -92,13 +99,10 @@ def _tester_of(item: pytest.Item) -> JobTester | None:
     return tester if isinstance(tester, JobTester) else None
 
 
-def _options_of(request: pytest.FixtureRequest) -> dict[str, Any]:
-    config = request.config
-    options: dict[str, Any] = {"mode": config.getini("arq_web_mode")}
-    url = os.environ.get(URL_ENV) or config.getini("arq_web_redis_url")
-    if url:
-        options["redis_url"] = url
-    for marker in reversed(list(request.node.iter_markers("jobs"))):  # the nearest one last
+def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the markers of a test say; the nearest one has the last word."""
+    options: dict[str, Any] = {}
+    for marker in reversed(list(request.node.iter_markers("jobs"))):
         unknown = sorted(marker.kwargs.keys() - _OPTIONS)
         if marker.args or unknown:
             given = ", ".join([*map(repr, marker.args), *(f"{name}=..." for name in unknown)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,9 +20,12 @@ from arq_web.testing.loops import Loops
 from arq_web.testing.running import Key, Runs
 from arq_web.testing.seen import EnqueuedJob, seen
 from arq_web.testing.server import in_memory_url
+from arq_web.worker.companion import Companion
 
 PATIENT: Final[Mapping[str, Any]] = {"lease_s": 60.0, "command_deadline_s": 10.0}
 """The machines of test runs are busy, and somebody may look at a job in a debugger: that is no outage."""
+OUTBOX: Final = "outbox"
+"""The name of its relay, which this layer does not know."""
 OnCreated = Callable[[Queue, Sequence[str]], Awaitable[None]]
 
 
@@ -68,7 +73,8 @@ class Stage:
             hub.queues.on_sent = self._on_sent
             self._runs = Runs(hub, concurrency=self._concurrency, most_attempts=self._most_attempts)
             stack.callback(self._leave)
-            _lend(stack, hub.companions, self.loops.life)
+            stack.callback(hub.companions.__setitem__, slice(None), list(hub.companions))
+            hub.companions[:] = [self.loops.life, *(functools.partial(_on_demand, make) for make in hub.companions)]
             if hub.enqueue_middleware:  # what they make of the arguments, only they can read
                 _lend(stack, hub.enqueue_middleware, self._note_payload)
             self._stack = stack.pop_all()
@@ -121,6 +127,24 @@ class Stage:
             await connections.aclose()
 
         self.loops.look(clean)
+
+
+def _on_demand(make: Callable[[], Companion]) -> Companion:
+    companion = make()
+    return _OnDemand(companion) if companion.name == OUTBOX else companion
+
+
+class _OnDemand:
+    """Relays an outbox only when it is told to: a test would not know how far another relay has come."""
+
+    name = OUTBOX
+
+    def __init__(self, relay: Companion) -> None:
+        self.catch_up = relay.catch_up
+
+    async def run(self) -> None:
+        """Wait until cancelled."""
+        await asyncio.Event().wait()
 
 
 def _lend(stack: ExitStack, to: list[Any], what: object) -> None:

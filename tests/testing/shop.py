@@ -22,6 +22,7 @@ from arq_web import (
     Retry,
     Snooze,
     SyncQueue,
+    Task,
     cron,
     every,
     schedule,
@@ -103,7 +104,7 @@ async def with_own_count(count: int, queue: str = "none") -> int:
     return count
 
 
-TASKS = [
+TASKS: list[Task[..., Any]] = [
     send_welcome,
     count_up,
     third_time,
