@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from arq_web import Job, Queue, Task
+from arq_web import Hub, Job, OutgoingJob, Queue, Task
 from tests.cli.support import Project
 from tests.logs.shop import fail, mail, render, render_async, resize
 
@@ -136,6 +136,25 @@ async def test_our_lines_tell_who_and_how_long(project: Project, queue: Queue) -
         assert line["waited_ms"] >= 0
     assert by_event["job.succeeded", job.id]["ran_ms"] >= 0
     assert by_event["job.dead", dead.id]["ran_ms"] >= 0
+
+
+async def test_the_requests_id_is_on_all_lines_of_its_job(project: Project, hub: Hub, queue: Queue) -> None:
+    """Ours and the app's: one search finds them."""
+
+    async def of_request(job: OutgoingJob, call_next: Any) -> Any:
+        job.headers["x-request-id"] = "req-1"
+        return await call_next(job)
+
+    hub.enqueue_middleware.insert(0, of_request)
+    await queue.enqueue(mail, 7)
+    await queue.enqueue(fail, 9, "x")
+
+    lines = await lines_of(project, "--verbose")
+
+    found = [line.get("event") or line["message"] for line in lines if line.get("request_id") == "req-1"]
+    assert sorted(found) == sorted(
+        ["job.claimed", "job.claimed", "begins", "started by it", "has fields", "job.succeeded", "job.dead"]
+    )
 
 
 async def test_only_marked_arguments_are_logged(project: Project, queue: Queue) -> None:
