@@ -86,9 +86,8 @@ class HealthPort:
         )
         self._server = HealthServer(listening, routes.answer)
 
-    @contextmanager
-    def of(self, worker: Worker, metrics: object) -> Iterator[None]:
-        """Answer for ``worker`` while it works; enter on its loop.
+    def attach(self, worker: Worker, metrics: object) -> None:
+        """Answer for ``worker`` from here on; call on its loop.
 
         Args:
             worker: of this process.
@@ -96,10 +95,6 @@ class HealthPort:
         """
         self._metrics = metrics
         self._health.attach(worker.vitals)
-        try:
-            yield
-        finally:
-            self._health.detach()
 
     def close(self) -> None:
         """End. Safe to repeat."""

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
@@ -197,14 +197,13 @@ class _Serving:
                 await hub.queue(hub.queue_names[0]).store.server_now_ms()
 
     async def _work_in_lifespan(self) -> int:
-        lifespan, watched = AsyncExitStack(), ExitStack()
+        lifespan = AsyncExitStack()
         if not await self._start_up(lifespan):
             return 0
         try:
             self._worker = self._make_worker()
             if self._health is not None:
-                hub = self._loaded.hub
-                watched.enter_context(self._health.of(self._worker, None if hub is None else hub.metrics))
+                self._health.attach(self._worker, self._loaded.hub and self._loaded.hub.metrics)
             for _ in range(self._stop_count):
                 self._worker.stop()
             self._introduce(self._worker)
@@ -213,7 +212,6 @@ class _Serving:
             await self._worker.run()
         finally:
             has_shut_down = await self._shut_down(lifespan)
-            watched.close()
         return 0 if has_shut_down else Failed.exit_code
 
     async def _start_up(self, lifespan: AsyncExitStack) -> bool:

@@ -61,12 +61,6 @@ class WorkerHealth:
         """
         self._watch, self.vitals = LoopWatch(), vitals
 
-    def detach(self) -> None:
-        """Leave its loop, which may close now; call on that."""
-        if self._watch is not None:
-            self._watch.stop()
-            self._watch = None
-
     def facts(self) -> Facts:
         """What is true now."""
         watch = self._watch

@@ -13,7 +13,7 @@ class LoopWatch:
     """A timer on a loop; whoever reads it from elsewhere sees how long the loop has not come to it."""
 
     def __init__(self) -> None:
-        """Begin, on the running loop."""
+        """Begin, on the running loop, with which it ends."""
         self._loop = asyncio.get_running_loop()
         self._tick()
 
@@ -22,10 +22,6 @@ class LoopWatch:
         """Seconds by which the loop is late; 0 while it is not. Safe from any thread."""
         return max(0.0, time.monotonic() - self._ticked_at_s - EVERY_S)
 
-    def stop(self) -> None:
-        """End; call on the loop."""
-        self._timer.cancel()
-
     def _tick(self) -> None:
         self._ticked_at_s = time.monotonic()
-        self._timer = self._loop.call_later(EVERY_S, self._tick)
+        self._loop.call_later(EVERY_S, self._tick)

@@ -19,6 +19,8 @@ from arq_web.health.routes import PATHS, HealthAnswer, unknown_path
 CHILD_LIMIT_S = 2.5
 """A process's own answer may take two seconds, where Redis is silent."""
 LOOPBACK = "127.0.0.1"
+_GONE = HealthAnswer.of_reasons({"gone": "it ends, or has ended"}, {})
+"""Of a process whose port is closed: the system will soon tell its supervisor of its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class MergedHealth:
     def _why_not_live(self, said: dict[Child, HealthAnswer | None]) -> dict[str, str]:
         if self._is_proven() and not any(child.is_up for child in said):
             return {"processes": "none of them works any more"}
-        return {name: why for child, answer in said.items() if child.is_up for name, why in _wrong(child, answer)}
+        judged = {child: answer for child, answer in said.items() if child.is_up and answer is not _GONE}
+        return {name: why for child, answer in judged.items() for name, why in _wrong(child, answer)}
 
     def _why_not_all(self, said: dict[Child, HealthAnswer | None]) -> dict[str, str]:
         reasons = {name: why for child, answer in said.items() for name, why in _wrong(child, answer)}
@@ -125,11 +128,14 @@ def _labelled(sample: str, number: int) -> str:
 
 
 async def _asked(child: Child, path: str) -> HealthAnswer | None:
+    """What a process says; None for one that keeps silent."""
     try:
         async with asyncio.timeout(CHILD_LIMIT_S):
             return await ask(LOOPBACK, child.port, path)
-    except (OSError, BadAnswer, TimeoutError):
+    except TimeoutError:
         return None
+    except (OSError, BadAnswer):
+        return _GONE
 
 
 def _wrong(child: Child, answer: HealthAnswer | None) -> list[tuple[str, str]]:

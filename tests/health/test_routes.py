@@ -106,7 +106,6 @@ async def test_a_loop_that_is_not_blocked_has_no_lag_and_one_that_was_has_none_a
     blocked = asyncio.get_running_loop().run_in_executor(None, _largest, watch)
     _block(1.5)
     await wait_until(lambda: watch.lag_s == 0, description="it ticks again")
-    watch.stop()
 
     assert idle < EVERY_S
     assert await blocked > 0.5

@@ -126,6 +126,17 @@ async def test_stop_cuts_what_is_open_and_frees_the_port() -> None:
     open_port(HOST, port).close()
 
 
+async def test_who_is_being_served_at_the_end_is_cut() -> None:
+    """The loop may live on: it is the supervisor's."""
+    listening = open_port(HOST, 0)
+    async with exchange.answering_on(listening, answer):
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        await get(listening.getsockname()[1], "/")
+
+    assert await asyncio.wait_for(reader.read(-1), 1) == b""
+    writer.close()
+
+
 async def test_one_that_is_stopped_as_it_starts_ends_as_well() -> None:
     for _ in range(20):
         listening = open_port(HOST, 0)

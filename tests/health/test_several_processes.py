@@ -23,6 +23,14 @@ if os.path.exists("broken"):
     raise SystemExit("it is broken")
 """
 
+SLOW_APP = """
+import os
+import time
+from tests.health.app import app
+while os.path.exists("hold"):
+    time.sleep(0.01)
+"""
+
 
 async def start(project: Project, port: int, *args: str, target: str = HEALTH_APP, metrics: bool = False) -> Running:
     env = {"WITH_METRICS": "1"} if metrics else None
@@ -109,6 +117,26 @@ async def test_a_process_that_dies_again_and_again_makes_it_not_ready_but_leaves
     assert await reasons(port, "/livez") == {"processes"}
     (project.folder / "broken").unlink()
     await becomes(port, "/readyz", 200, timeout_s=40)
+    await stop(running)
+
+
+@pytest.mark.timeout(120)
+async def test_a_process_that_is_not_up_yet_makes_it_not_ready_but_leaves_it_alive(project: Project, port: int) -> None:
+    """However slow its import: frozen even, here, so that it answers nothing."""
+    project.write("main.py", SLOW_APP)
+    running = await start(project, port, target="main:app")
+    project.write("hold", "")
+    os.kill(running.processes(2)[0], signal.SIGKILL)
+    await wait_until(lambda: len(running.processes(2)) == 2, description="its successor is started")
+    slow = running.processes(2)[1]
+
+    os.kill(slow, signal.SIGSTOP)
+    seen = await status(port, "/livez"), await status(port, "/readyz"), await status(port, "/startupz")
+    (project.folder / "hold").unlink()
+    os.kill(slow, signal.SIGCONT)
+
+    assert seen == (200, 503, 503)
+    await becomes(port, "/readyz", 200)
     await stop(running)
 
 

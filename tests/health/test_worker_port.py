@@ -138,6 +138,24 @@ async def test_a_redis_that_is_silent_is_no_redis(tmp_path: Path) -> None:
     assert took_s < 6 * 3
 
 
+async def test_an_idle_worker_shows_that_its_renewals_live(project: Project, port: int) -> None:
+    """There is nothing to renew, for hours; the thread beats all the same."""
+    await project.start(HEALTH_APP, "--health-port", str(port))
+    await becomes(port, "/readyz", 200)
+    highest_s = 0.0
+
+    async def beats_again() -> bool:
+        nonlocal highest_s
+        now_s = (await body(port, "/livez"))["renewed_ago_s"]
+        highest_s = max(highest_s, now_s)
+        return now_s < highest_s / 2
+
+    await wait_until(beats_again, description="the thread has beaten")
+    await wait_until(beats_again, description="and once more")
+
+    assert highest_s < 2
+
+
 async def test_a_worker_that_drains_is_alive_and_not_ready(project: Project, queue: Queue, port: int) -> None:
     """To the last moment: who kills it then costs the jobs that the drain is for."""
     worker = await project.start(HEALTH_APP, "--health-port", str(port))
