@@ -8,15 +8,35 @@ themselves "in development"); what they have no name for begins with ``messaging
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Awaitable, Mapping, Sequence
+from hashlib import blake2b
+from random import random
+from typing import Any, Literal, cast, get_args
 
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TracerProvider,
+)
 
 from arq_web.errors import InvalidConfig, Retry, Snooze
-from arq_web.middleware import CallNext, IncomingJob, Instrumented, OutgoingJob
+from arq_web.log_context import current_job
+from arq_web.middleware import (
+    AttemptMiddleware,
+    CallNext,
+    EnqueueMiddleware,
+    IncomingJob,
+    Instrumented,
+    OutgoingJob,
+)
 
 Relation = Literal["link", "child"]
 
@@ -48,32 +68,59 @@ class Tracing:
         ArqWeb(app, tracing=Tracing(link="child"))
     """
 
-    def __init__(self, link: Relation = "link", *, tracer_provider: TracerProvider | None = None) -> None:
+    def __init__(
+        self, link: Relation = "link", *, sample: float = 1.0, tracer_provider: TracerProvider | None = None
+    ) -> None:
         """Make no span yet.
 
         Args:
             link: how an attempt's span stands to the one of its enqueue: ``link``, in a trace of its own (a job may run
                 hours later, and more than once), or its ``child``, in the same trace.
+            sample: how many of the enqueues and attempts that belong to no trace yet are offered to the SDK, from 0 to
+                1. The others cost a tenth of what a sampler of the SDK costs for a span that it drops. What belongs to
+                a trace follows that: sampled or not, it is the SDK's to decide.
             tracer_provider: default the global one, whenever that is set.
 
         Raises:
-            InvalidConfig: ``link`` is neither.
+            InvalidConfig: ``link`` is neither, or ``sample`` out of its range.
         """
         if link not in get_args(Relation):
             raise InvalidConfig("link", link, "'link' or 'child'")
+        if not isinstance(sample, (int, float)) or not 0 <= sample <= 1:
+            raise InvalidConfig("sample", sample, "a number from 0 to 1")
+        self._sample = sample
+        self._fields: frozenset[str] | None = None
         self._is_child = link == "child"
         self._tracer = trace.get_tracer("arq_web", tracer_provider=tracer_provider)
         self._constant: dict[tuple[str, str], tuple[str, Mapping[str, str]]] = {}
 
     def install(self, hub: Instrumented) -> None:
         """Stand around all else of each enqueue and each attempt of ``hub``."""
-        hub.enqueue_middleware.insert(0, self.around_enqueue)
-        hub.middleware.insert(0, self.around_attempt)
+        # No `async def`s: where there is nothing to record, they are no frame of their own.
+        hub.enqueue_middleware.insert(0, cast("EnqueueMiddleware", self.around_enqueue))
+        hub.middleware.insert(0, cast("AttemptMiddleware", self.around_attempt))
 
-    async def around_enqueue(self, job: OutgoingJob, call_next: CallNext[OutgoingJob]) -> Any:
+    def around_enqueue(self, job: OutgoingJob, call_next: CallNext[OutgoingJob]) -> Awaitable[Any]:
         """``send {queue}``, or ``create {queue}`` for one of several that are sent together."""
-        operation = "send" if job.batch_count == 1 else "create"
-        name, attributes = self._constants(operation, job.queue)
+        if self._sample < 1:
+            current = trace.get_current_span()
+            enclosing = current.get_span_context()
+            if not (enclosing.trace_flags.sampled if enclosing.is_valid else self._is_chosen()):
+                self._inject(current, job)
+                return call_next(job)
+        return self._record_enqueue(job, call_next)
+
+    def around_attempt(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Awaitable[Any]:
+        """``process {queue}``; current while the task runs, so that its own spans and enqueues are children of it."""
+        creation = self._extracted(job.headers) if job.headers else _ROOT
+        if self._sample < 1 and not self._is_chosen() and not _is_in_trace(creation):
+            # Never taken back: this context is the attempt's own, and ends with it.
+            attach(_UNSEEN if creation is _ROOT else trace.set_span_in_context(_Unseen(INVALID_SPAN_CONTEXT), creation))
+            return call_next(job)
+        return self._record_attempt(job, call_next, creation)
+
+    async def _record_enqueue(self, job: OutgoingJob, call_next: CallNext[OutgoingJob]) -> Any:
+        name, attributes = self._constants("send" if job.batch_count == 1 else "create", job.queue)
         span = self._tracer.start_span(name, kind=SpanKind.PRODUCER, attributes=attributes)
         token = attach(trace.set_span_in_context(span))
         try:
@@ -90,9 +137,7 @@ class Tracing:
             detach(token)
             span.end()
 
-    async def around_attempt(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
-        """``process {queue}``; current while the task runs, so that its own spans and enqueues are children of it."""
-        creation = propagate.extract(job.headers, _ROOT) if job.headers else _ROOT
+    async def _record_attempt(self, job: IncomingJob, call_next: CallNext[IncomingJob], creation: Context) -> Any:
         name, attributes = self._constants("process", job.queue)
         span = self._tracer.start_span(
             name,
@@ -117,8 +162,16 @@ class Tracing:
             return value
         finally:
             detach(token)
-            if is_recording:
-                span.end()
+            span.end()
+
+    def _is_chosen(self) -> bool:
+        return random() < self._sample  # noqa: S311 - no secret
+
+    def _extracted(self, headers: Mapping[str, str]) -> Context:
+        """What the job's enqueue has said of its trace, if anything: headers may be of other layers alone."""
+        if self._fields is None:
+            self._fields = frozenset(propagate.get_global_textmap().fields)
+        return _ROOT if self._fields.isdisjoint(headers) else propagate.extract(headers, _ROOT)
 
     def _inject(self, span: Span, job: OutgoingJob) -> None:
         """Give the job what its attempts need.
@@ -137,6 +190,28 @@ class Tracing:
             attributes = {_SYSTEM: "arq_web", _DESTINATION: queue, _OPERATION: operation, _OPERATION_TYPE: operation}
             found = self._constant[operation, queue] = f"{operation} {queue}", attributes
         return found
+
+
+class _Unseen(NonRecordingSpan):
+    """What is current in each attempt that was not chosen: so what it begins is not chosen either.
+
+    One object for all of them; the ids, for who asks (a log line, an enqueue), are made of the attempt's own.
+    """
+
+    def get_span_context(self) -> SpanContext:
+        """That of the attempt that asks: not sampled."""
+        job = current_job()
+        if job is None:
+            return INVALID_SPAN_CONTEXT
+        ids = blake2b(f"{job.id} {job.attempt}".encode(), digest_size=24).digest()
+        return SpanContext(int.from_bytes(ids[:16], "big"), int.from_bytes(ids[16:], "big"), is_remote=False)
+
+
+_UNSEEN = trace.set_span_in_context(_Unseen(INVALID_SPAN_CONTEXT), _ROOT)
+
+
+def _is_in_trace(creation: Context) -> bool:
+    return creation is not _ROOT and trace.get_current_span(creation).get_span_context().is_valid
 
 
 def _link_to(creation: Context) -> Sequence[Link]:

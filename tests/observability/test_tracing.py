@@ -85,6 +85,7 @@ async def inner() -> str:
 
 @task
 async def outer(queue: Queue = arq_web.INJECTED) -> str:
+    """Its id is that of the job that it enqueues."""
     with trace.get_tracer_provider().get_tracer(SCOPE).start_as_current_span("work"):
         return (await queue.enqueue(inner)).id
 
@@ -340,10 +341,46 @@ async def test_without_an_sdk_nothing_changes(redis_url: str, namespace: str) ->
     await hub.aclose()
 
 
-def test_a_relation_that_is_none_is_refused() -> None:
-    """At the start, not at the first job."""
-    with pytest.raises(InvalidConfig, match="'link' or 'child'"):
-        Tracing("parent")  # type: ignore[arg-type]
+@pytest.mark.usefixtures("global_provider")
+async def test_a_job_that_was_not_chosen_has_no_span_and_neither_has_what_it_begins(
+    redis_url: str, namespace: str, recorder: Recorder
+) -> None:
+    """The SDK is not even asked; who asks for ids gets those of this attempt, and sees that nobody records it."""
+    tracing = Tracing(sample=0, tracer_provider=recorder.provider)
+    hub = make_hub(redis_url, namespace, inner, outer, tracing=tracing)
+    async with working(hub):
+        jobs = await hub.queue().enqueue_many([inner.call(), inner.call()])
+        traces = {await job.result(10) for job in jobs}
+        nested = await (await hub.queue().enqueue(outer)).result(10)
+        await hub.queue().job(nested, inner).result(10)
+    await hub.aclose()
+
+    assert len(traces) == 2
+    assert "0" * 32 not in traces
+    assert not recorder.spans  # nor the "work" of the outer one, made by the SDK as the child of what is not sampled
+
+
+async def test_what_belongs_to_a_trace_is_recorded_whatever_share_of_the_others(
+    redis_url: str, namespace: str, recorder: Recorder
+) -> None:
+    """A request that was chosen brings its jobs along."""
+    hub = make_hub(redis_url, namespace, inner, tracing=Tracing(sample=0, tracer_provider=recorder.provider))
+    async with working(hub):
+        with recorder.tracer.start_as_current_span("request"):
+            job = await hub.queue().enqueue(inner)
+        await job.result(10)
+        attempt = await recorder.one("process default")
+    await hub.aclose()
+
+    [link] = attempt.links
+    assert link.context.span_id == _id(await recorder.one("send default"))
+
+
+@pytest.mark.parametrize("wrong", [{"link": "parent"}, {"sample": 1.5}, {"sample": "all"}])
+def test_what_cannot_be_is_refused_at_the_start(wrong: dict[str, Any]) -> None:
+    """Not at the first job."""
+    with pytest.raises(InvalidConfig, match=r"'link' or 'child'|from 0 to 1"):
+        Tracing(**wrong)
 
 
 def _attributes(span: ReadableSpan) -> dict[str, Any]:
