@@ -141,6 +141,8 @@ class QueueFiring:
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - the app's own word: once more would be the same, for ever
+            if not replies and isinstance(error.__cause__, StoreError):
+                raise error.__cause__ from None  # only in other words: when Redis is back, the tick is still to come
             if not replies:
                 return error
             emit(events.HELPER_FAILED, helper=f"middleware of schedule {self.name}", error=repr(error))

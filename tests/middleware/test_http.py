@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 
-from arq_web import OutgoingJob
+from arq_web import Config, Job, OutgoingJob
 from arq_web.errors import InvalidConfig
 from tests.http.site import MakeSite, Site
 from tests.middleware.layers import Cipher, Noting, Switch, acting_for, as_tenant, with_tenant
 from tests.support.store_helpers import record_of
+from tests.tied import fastapi_app, litestar_app
+from tests.tied.apps import Build
 
 Next = Callable[[OutgoingJob], Awaitable[Any]]
 CIPHER = Cipher(b"k" * 32)
@@ -62,6 +65,35 @@ async def test_call_next_says_whether_the_job_was_there(make_site: MakeSite) -> 
 
     assert created == [True, False]
     await site.job(first).cancel()
+
+
+async def test_a_route_that_enqueues_by_hand_passes_too(make_site: MakeSite) -> None:
+    site = make_site(enqueue_middleware=[with_tenant])
+
+    with acting_for("acme"):
+        response = await site.ask("POST", "/mine")
+
+    job: Job[Any] = site.hub.queue().job(response.json()["job"])
+    assert (await job.info()).headers == {"tenant": "acme"}
+    await job.cancel()
+
+
+@pytest.mark.parametrize("build", [fastapi_app.build, litestar_app.build], ids=["fastapi", "litestar"])
+@pytest.mark.parametrize("path", ["/answer/200", "/answer-sync/200"])
+async def test_a_job_that_waits_for_its_response_has_the_requests_tenant(
+    redis_url: str, config: Config, build: Build, path: str
+) -> None:
+    """Also of a handler in a thread."""
+    app, hub = build(url=redis_url, config=config, enqueue_middleware=[with_tenant])
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
+        with acting_for("acme"):
+            response = await client.post(path)
+
+    job: Job[Any] = hub.queue().job(response.json()["job"])
+    assert (await job.info()).headers == {"tenant": "acme"}
+    await job.cancel()
+    await hub.aclose()
 
 
 async def test_an_error_of_the_apps_own_is_the_frameworks_to_answer(make_site: MakeSite) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from arq_web import OutgoingJob, every, schedule
-from arq_web.errors import InvalidMiddleware
+from arq_web.errors import InvalidMiddleware, StoreUnavailable
 from tests.middleware import tasks
 from tests.middleware.conftest import MakeHub
 from tests.middleware.layers import Switch, with_tenant
@@ -54,6 +54,31 @@ async def test_a_tick_that_is_refused_passes_without_a_job_and_says_why(make: Ma
         "middleware refused it: PermissionError: mw.headers_of is switched off"
     }
     assert log.of("helper.failed") == []
+
+
+async def test_a_redis_that_is_away_refuses_no_tick_whatever_the_layers_say(
+    make: MakeHub,
+) -> None:
+    """The tick is fired when Redis is back."""
+    said: list[str] = []
+
+    async def translating(job: OutgoingJob, call_next: Next) -> Any:
+        if len(said) > 1:
+            return await call_next(job)
+        try:
+            said.append(job.id)
+            raise StoreUnavailable("redis", "it is away")
+        except StoreUnavailable as error:
+            raise ValueError("the queue is away") from error
+
+    hub = make(enqueue_middleware=[translating], schedules=[EACH_SECOND])
+    with listening("worker") as log:
+        async with working(hub):
+            await wait_until(lambda: log.of("schedule.fired"), description="it was fired")
+
+    assert said == [said[0]] * 2
+    assert log.of("schedule.fired")[0]["job"] == said[0]
+    assert log.of("schedule.skipped") == []
 
 
 async def test_a_layer_that_fails_after_the_tick_was_fired_changes_nothing(make: MakeHub) -> None:
