@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,10 +57,11 @@ async def test_keys_sort_pause_and_quit(project: Project, queue: Queue) -> None:
         terminal.press("p")
         await terminal.shows("PAUSED")
         await queue.enqueue(nap, 1)
-        for sort in (*SORTS[1:], SORTS[0]):
+        until_s = time.monotonic() + 0.8  # eight looks, were it not paused
+        while time.monotonic() < until_s:
             painted = terminal.frame_count
             terminal.press("s")
-            await wait_until(lambda seen=painted: terminal.frame_count > seen, description=f"sorted by {sort}")
+            await wait_until(lambda seen=painted: terminal.frame_count > seen, description="it is sorted")
             assert "default      1" in terminal.frame
         terminal.press(" ")
         terminal.press("\x1b[A")
