@@ -133,8 +133,9 @@ class QueueFiring:
         async def send(passed: NewJob) -> Job[Any]:
             reply = await fire(passed)
             replies.append(reply)
-            is_ours = reply.outcome == "fired" and reply.job_id == passed.id
-            return Job(self._queue, reply.job_id or passed.id, self.schedule.call.task, created=is_ours)
+            job_id = reply.job_id if reply.outcome == "fired" else passed.id  # or another process has fired it
+            created = reply.outcome == "fired" and job_id == passed.id
+            return Job(self._queue, job_id, self.schedule.call.task, created=created)
 
         try:
             await Passage[Job[Any]](self._queue, new).through(send)

@@ -156,11 +156,6 @@ class Worker:
         self._stopping.set()
 
     @property
-    def is_stopping(self) -> bool:
-        """True once it claims no more jobs: it drains, or has ended."""
-        return self._stopping.is_set()
-
-    @property
     def running_count(self) -> int:
         """Jobs that run now."""
         return len(self._table)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from arq_web import Hub
+from arq_web import Hub, IncomingJob, OutgoingJob
 from arq_web.errors import InvalidConfig, MissingExtra
 from arq_web.middleware import Instrumented
 from tests.middleware.layers import as_tenant, with_tenant
@@ -87,3 +87,11 @@ def test_what_is_not_installed_is_named_with_its_extra(
 
     with pytest.raises(MissingExtra, match=rf"arq-web\[{extra}\]"):
         Hub(**{option: True})  # type: ignore[arg-type]
+
+
+def test_what_a_layer_logs_of_a_job_has_no_arguments_in_it() -> None:
+    """``logger.info("%s", job)``, and the frames that an error tracker collects."""
+    outgoing = OutgoingJob("1", "mail", "default", {"token": "secret"}, b"secret")
+    incoming = IncomingJob("1", "mail", "default", 2, 0, 0, 3, 0, 0, "w", {"token": "secret"}, b"secret", lambda: None)
+
+    assert (repr(outgoing), repr(incoming)) == ("<OutgoingJob 1 mail>", "<IncomingJob 1 mail attempt=2>")
