@@ -148,7 +148,7 @@ async def test_an_idle_worker_shows_that_its_renewals_live(project: Project, por
         nonlocal highest_s
         now_s = (await body(port, "/livez"))["renewed_ago_s"]
         highest_s = max(highest_s, now_s)
-        return now_s < highest_s / 2
+        return bool(now_s < highest_s / 2)
 
     await wait_until(beats_again, description="the thread has beaten")
     await wait_until(beats_again, description="and once more")
