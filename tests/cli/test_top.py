@@ -16,6 +16,7 @@ from arq_web.cli.top_view import SORTS, View, frame, frame_object
 from arq_web.job import JobInfo, ProgressInfo
 from arq_web.store.inspection import Inspector
 from arq_web.store.measuring import Measured
+from arq_web.store.store import WorkerKind
 from tests.cli.drawing import draw
 from tests.cli.shop import fail, nap
 from tests.cli.support import SHOP, Project, project_in
@@ -218,16 +219,18 @@ async def test_a_frame_costs_the_same_however_much_is_in_the_queue() -> None:
             assert len(facts.running) <= MOST_RUNNING
             return _processed(await connection.execute("INFO", "stats")) - before
 
-        await queue.enqueue(draw, 0.1, "")
+        await queue.enqueue_many([draw.call(0.1, ""), draw.call(0.1, "")])
+        await queue.store.claim("w:1:a", WorkerKind.EXTERNAL, "1.a", 1, 60_000)
         await watch.look()  # the script is known from here
         few = await commands_of_a_look()
         await queue.enqueue_many([draw.call(0.1, "") for _ in range(5000)])
         await queue.enqueue_many([draw.options(delay=600).call(0.1, "") for _ in range(1000)])
+        await queue.store.claim("w:1:a", WorkerKind.EXTERNAL, "2.b", 1000, 60_000)
         many = await commands_of_a_look()
         await hub.aclose()
 
-    assert many == few
-    assert few < 20
+    assert many <= few + 1  # whether more run than are shown
+    assert few < 25
 
 
 def test_rates_are_over_the_last_ten_seconds() -> None:
