@@ -176,20 +176,20 @@ class AttemptRunner:
             running.progress.close()
         return _succeeded(task, value, limits.max_result_bytes)
 
-    async def _pass_on(self, task: Task[..., Any], running: Running, deadline: Deadline) -> object:
-        """Through the layers to the task; what comes back may be theirs."""
+    def _pass_on(self, task: Task[..., Any], running: Running, deadline: Deadline) -> Awaitable[object]:
+        """Through the layers to the task; what comes back may be theirs. No ``async def`` here: it would be a frame."""
 
-        async def call(job: IncomingJob) -> object:
+        def call(job: IncomingJob) -> Awaitable[object]:
             try:
                 args, kwargs = task.codec.decode_call(job.payload)
             except UndecodablePayload as error:
                 raise _Undecodable(*error.args) from error
-            return await self._call(task, running, args, kwargs)
+            return self._call(task, running, args, kwargs)
 
         layered: CallNext[IncomingJob] = call
         for layer in reversed(self._middleware):
             layered = outside(layer, layered)
-        return await layered(self._incoming(task, running, deadline))
+        return layered(self._incoming(task, running, deadline))
 
     def _incoming(self, task: Task[..., Any], running: Running, deadline: Deadline) -> IncomingJob:
         job = running.job
