@@ -10,9 +10,9 @@ import pytest
 
 from arq_web.errors import ArqWebError
 from arq_web.testing.failures import JobsFailed
+from arq_web.testing.server import URL_ENV
 from arq_web.testing.tester import MODES, JobTester
 
-URL_ENV: Final = "ARQ_WEB_TEST_REDIS_URL"
 _OPTIONS: Final = frozenset({"mode", "redis_url", "raise_failures", "concurrency", "most_attempts"})
 _NO_APP: Final = (
     'The fixture `jobs` does not know your app. Set arq_web_app = "main:app" in pytest\'s configuration, or define a '

@@ -156,7 +156,9 @@ class Runs:
         now_ms = await store.server_now_ms()
         await store.declare(firing.name, _NOT_OURS, now_ms)
         await store.declare(firing.name, schedule.fingerprint, now_ms)
-        reply = await store.fire(firing.name, schedule.fingerprint, now_ms, tick_ms, new)
+        reply = await firing.fire(now_ms, tick_ms, new)
+        if isinstance(reply, Exception):  # the app's own middleware refuses it
+            raise reply
         if reply.outcome == "conflict":
             raise JobIdConflict(new.id, call.task.name, reply.job_id)
         return (queue.name, new.id) if reply.job_id == new.id else None

@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Final
 from urllib.parse import quote
 
 from arq_web._dev_server import MemoryServer
-from arq_web.errors import MissingExtra
+from arq_web.errors import InvalidConfig, MissingExtra
 
+URL_ENV: Final = "ARQ_WEB_TEST_REDIS_URL"
 _LONGEST_PATH: Final = 100  # a socket's path has 104 bytes on macOS
 _starting = threading.Lock()
 _running: dict[int, str] = {}  # by process: a fork has the memory of its parent, and not its threads
@@ -35,8 +37,10 @@ def in_memory_url() -> str:
 
 
 def _start() -> str:
+    if not hasattr(socket, "AF_UNIX"):
+        raise InvalidConfig("redis_url", None, "that of a real Redis: this system has no unix sockets", URL_ENV)
     if not (importlib.util.find_spec("fakeredis") and importlib.util.find_spec("lupa")):
-        raise MissingExtra("fakeredis (for tests without a Redis; ARQ_WEB_TEST_REDIS_URL names one)", "dev")
+        raise MissingExtra(f"fakeredis (for tests without a Redis; {URL_ENV} names one)", "dev")
     folder = Path(tempfile.mkdtemp(prefix="arq-web-"))
     if len(os.fsencode(folder)) > _LONGEST_PATH:
         folder.rmdir()

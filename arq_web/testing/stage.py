@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Final
 
+from arq_web.errors import InvalidConfig
 from arq_web.hub import Hub
 from arq_web.job import JobInfo
 from arq_web.middleware import OutgoingJob
@@ -63,8 +64,16 @@ class Stage:
         return self._hub.queues.outbox is not None
 
     def open(self) -> None:
-        """Move the app here. Raises what a first look at its routes and at Redis raises."""
+        """Move the app here. Raises what a first look at its routes raises.
+
+        Raises:
+            InvalidConfig: the app has begun to live elsewhere.
+        """
         hub = self._hub
+        if hub.embedded is not None:
+            raise InvalidConfig(
+                "app", "started", "not started yet: the fixture jobs (JobTester) comes before its client"
+            )
         config = replace(hub.config, namespace=self.namespace, embedded="never", **PATIENT)
         url = self._redis_url or in_memory_url()
         with ExitStack() as stack:

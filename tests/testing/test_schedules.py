@@ -75,3 +75,16 @@ async def test_a_broken_recurring_job_fails_the_test(make_tester: MakeTester) ->
 
 def test_the_apps_own_schedules_are_as_they_were(hub: Hub) -> None:
     assert hub.schedules == tuple(SCHEDULES)
+
+
+async def test_the_apps_middleware_sees_the_job_of_a_tick(make_tester: MakeTester) -> None:
+    """As in production; and what it refuses, the test hears."""
+
+    async def refusing(job: object, call_next: object) -> object:
+        raise PermissionError("no tenant")
+
+    every_hour = schedule(send_welcome.call(3), every(timedelta(hours=1)), name="hourly")
+    hub = Hub(url="redis://127.0.0.1:1", schedules=[every_hour], enqueue_middleware=[refusing])
+    async with make_tester(hub) as jobs:
+        with pytest.raises(PermissionError, match="no tenant"):
+            await jobs.run_schedules(timedelta(hours=1))

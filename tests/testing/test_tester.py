@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -79,6 +81,14 @@ def test_it_is_given_back_by_a_test_that_fails_too(hub: Hub, make_tester: MakeTe
         _ = 1 / 0
 
     assert hub.config is before
+
+
+def test_an_app_that_lives_already_cannot_be_moved(make_tester: MakeTester, redis_url: str, namespace: str) -> None:
+    """Its worker would go on elsewhere, and the test see nothing."""
+    app = FastAPI()
+    ArqWeb(app, url=redis_url, tasks=[send_welcome], config=Config(namespace=namespace, embedded="always"))
+    with FastAPIClient(app), pytest.raises(InvalidConfig, match="comes before its client"), make_tester(app):
+        pass
 
 
 async def test_two_apps_do_not_meet(make_tester: MakeTester) -> None:
@@ -237,3 +247,15 @@ def test_an_app_without_arq_web_is_refused() -> None:
 
 def test_an_app_may_be_named() -> None:
     assert JobTester("example_app.fastapi_app:app").hub.queue_names == ("default",)
+
+
+def test_without_fakeredis_it_says_what_to_install(hub: Hub) -> None:
+    code = (
+        "import importlib.util as u; find = u.find_spec; "
+        "u.find_spec = lambda name, *rest: None if name == 'fakeredis' else find(name, *rest); "
+        "from arq_web import Hub; from arq_web.testing import JobTester; JobTester(Hub()).open()"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert "MissingExtra: fakeredis (for tests without a Redis; ARQ_WEB_TEST_REDIS_URL names one)" in answer.stderr
+    assert "pip install 'arq-web[dev]'" in answer.stderr
