@@ -105,7 +105,7 @@ class Tracing:
         if self._sample < 1:
             current = trace.get_current_span()
             enclosing = current.get_span_context()
-            if not (enclosing.trace_flags.sampled if enclosing.is_valid else self._is_chosen()):
+            if not (enclosing.trace_flags.sampled if enclosing.is_valid else random() < self._sample):  # noqa: S311
                 self._inject(current, job)
                 return call_next(job)
         return self._record_enqueue(job, call_next)
@@ -113,7 +113,7 @@ class Tracing:
     def around_attempt(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Awaitable[Any]:
         """``process {queue}``; current while the task runs, so that its own spans and enqueues are children of it."""
         creation = self._extracted(job.headers) if job.headers else _ROOT
-        if self._sample < 1 and not self._is_chosen() and not _is_in_trace(creation):
+        if random() >= self._sample and not _is_in_trace(creation):  # noqa: S311 - no secret; it is below 1
             # Never taken back: this context is the attempt's own, and ends with it.
             attach(_UNSEEN if creation is _ROOT else trace.set_span_in_context(_Unseen(INVALID_SPAN_CONTEXT), creation))
             return call_next(job)
@@ -163,9 +163,6 @@ class Tracing:
         finally:
             detach(token)
             span.end()
-
-    def _is_chosen(self) -> bool:
-        return random() < self._sample  # noqa: S311 - no secret
 
     def _extracted(self, headers: Mapping[str, str]) -> Context:
         """What the job's enqueue has said of its trace, if anything: headers may be of other layers alone."""

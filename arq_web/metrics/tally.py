@@ -85,13 +85,13 @@ class Tally:
 
     def attempt_ended(self, ended: EndedAttempt) -> None:
         """One attempt more."""
+        ending, how = ended.ending, (ended.ending, ended.reason)
         with self._lock:
             tally = self._by_call.get((ended.queue, ended.task)) or self._tally_of(ended.queue, ended.task)
-            how = ended.ending, ended.reason
             tally.attempts[how] = tally.attempts.get(how, 0) + 1
             tally.wait.add(ended.waited_s)
             tally.run.add(ended.ran_s)
-            if ended.ending in FINAL:
+            if ending in FINAL:
                 tally.total.add(ended.total_s)
 
     def job_reclaimed(self, task: str, queue: str, *, is_dead: bool) -> None:

@@ -68,6 +68,7 @@ class Observing:
         if ending == "crashed" and job.crashes + 1 >= job.max_crashes:
             ending = "dead"  # as the script decides, from the same numbers
         waited_ms = job.claimed_at_ms - (job.due_at_ms or job.enqueued_at_ms)
+        ran_ms, total_ms = running.ran_ms, now_ms - job.enqueued_at_ms
         ended = EndedAttempt(
             job.id,
             job.task,
@@ -75,8 +76,8 @@ class Observing:
             ending,
             reason,
             waited_ms / 1000 if waited_ms > 0 else 0.0,
-            max(0, running.ran_ms) / 1000,
-            max(0, now_ms - job.enqueued_at_ms) / 1000,
+            ran_ms / 1000 if ran_ms > 0 else 0.0,
+            total_ms / 1000 if total_ms > 0 else 0.0,
         )
         self._tell(self._ended, ended)
 
