@@ -61,7 +61,18 @@ OPTIONS = [
 ]
 OPTIONS += ["e4102444800000", "k0", "k60", "kx", "u42", "a1", "zfuture", "", "\t", "{", "{}", '{"keep_ms":5}', "nA{"]
 OPTIONS += ["k60 nNONCE", "nA nB", "nA k60", "nA e1", "nA u42", 'nA {"keep_ms":5}']
-OPTIONS += ['{"h":{"tenant":"a b"}}', 'k60 {"h":{"x":"u42 {"}}', 'nA p5 {"h":{}}', "nA{ {}", "u42 {}", " {}", "{} {}"]
+OPTIONS += [
+    '{"h":{"tenant":"a b"}}',
+    'k60 {"h":{"x":"u42 {"}}',
+    'nA p5 {"h":{}}',
+    "nA{ {}",
+    "u42 {}",
+    " {}",
+    "{} {}",
+    "k60{}",
+    "p5{",
+    "nA c1{",
+]
 TASKS = [b"shop.tasks:send_mail", b"t", b"{", b"a{b}", b"a\x0bb"]
 CREATED = [b"1763640000000", b"1", b"01", b"9" * 14, b"9" * 15, b"", b"-1"]
 
@@ -278,6 +289,7 @@ async def test_nearly_every_job_is_plain(store: Store, options: dict[str, int | 
         b"q\n1 " + b"a" * 500_000,
         b"q\n1 t" + b" {}" * 200_000,
         b"q\n1 t" + b" nA {" * 100_000,
+        b"q\n1 t " + b"a" * 500_000,
         b"r 1 0 0 0 " + b"9" * 500_000,
     ],
 )
