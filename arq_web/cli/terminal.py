@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,6 +17,7 @@ from typing import Any, Self, TextIO
 _HAS_TERMIOS = importlib.util.find_spec("termios") is not None
 _ENTER = "\x1b[?1049h\x1b[?25l"  # the other screen, no cursor: what was there before comes back
 _LEAVE = "\x1b[?25h\x1b[?1049l"
+_SPECIAL_KEY = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.)?")  # an arrow, a function key: nothing of ours
 _STYLES = {"title": "1", "head": "7", "trouble": "1;31", "dim": "2"}
 
 
@@ -114,15 +116,14 @@ class Terminal:
     def _read(self) -> None:
         assert self._keyboard is not None
         try:
-            typed = os.read(self._keyboard, 100).decode(errors="ignore")
+            typed = os.read(self._keyboard, 100)
         except OSError:
-            typed = ""
+            typed = b""
         if not typed:
             asyncio.get_running_loop().remove_reader(self._keyboard)
             self._on_quit()
-        elif not typed.startswith("\x1b"):  # an arrow, a function key: nothing of ours
-            for key in typed:
-                self._on_key(key)
+        for key in _SPECIAL_KEY.sub("", typed.decode(errors="ignore")):
+            self._on_key(key)
 
     def _write(self, text: str) -> None:
         self._out.write(text)

@@ -60,8 +60,8 @@ class InTerminal:
         assert text in self.frame, self.text
 
     def press(self, keys: str) -> None:
-        """Type."""
-        os.write(self._master, keys.encode())
+        """Type. What is no UTF-8 is written as a lone surrogate."""
+        os.write(self._master, keys.encode(errors="surrogateescape"))
 
     def interrupt(self) -> None:
         """Ctrl-C: the terminal makes a signal of it."""

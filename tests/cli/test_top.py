@@ -64,9 +64,8 @@ async def test_keys_sort_pause_and_quit(project: Project, queue: Queue) -> None:
             terminal.press("s")
             await wait_until(lambda seen=painted: terminal.frame_count > seen, description="it is sorted")
             assert "default      1" in terminal.frame
-        terminal.press(" ")
-        terminal.press("\x1b[A")
-        terminal.press("p")
+        terminal.press("\udcc3")  # half of a letter
+        terminal.press("\x1b[A \x1bOSp")  # an arrow and F4 among them, all in one read
         await terminal.shows("default      2")
         assert "PAUSED" not in terminal.frame
         terminal.press("q")
