@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import prometheus_client
 import pytest
+import redis.asyncio as redis_async
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry, Counter
@@ -175,6 +176,24 @@ async def test_the_numbers_of_a_queue_are_read_once_somebody_looks(hub: Hub) -> 
     assert (page.value("arq_redis_rtt_seconds_count") or 0) >= 1
     assert page_of(hub).value("arq_queue_ready") is None  # its end is the end of its lead
     await wait_until(lambda: _leads(hub, "another"), timeout_s=1, description="another leads at once")
+
+
+async def test_who_is_scraped_by_nobody_does_not_lead(hub: Hub) -> None:
+    """His numbers would be seen by nobody, and keep others from it."""
+    async with hub.lifespan():
+        await asyncio.sleep(0.6)  # twice the pause before a first look
+
+        assert await _leads(hub, "another")
+
+
+async def test_who_has_lost_the_lead_tells_nothing_from_his_next_look_on(hub: Hub, redis: redis_async.Redis) -> None:
+    """After a failover that forgot who leads, two might think so: but not for long."""
+    async with hub.lifespan():
+        await wait_until(lambda: page_of(hub).value("arq_queue_ready") is not None, description="they are told")
+        await redis.set(hub.queue().store.base + b"lead", "another", px=60_000)
+        await wait_until(
+            lambda: page_of(hub).value("arq_queue_ready") is None, timeout_s=8, description="they are told no more"
+        )
 
 
 async def _leads(hub: Hub, leader: str) -> bool:
