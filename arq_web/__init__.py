@@ -6,6 +6,7 @@ from arq_web.cron import cron, every
 from arq_web.errors import ArqWebError, DoNotRetry, JobCancelled, JobExpired, JobFailed, JobNotFound, Retry, Snooze
 from arq_web.hub import Hub, role
 from arq_web.job import ErrorInfo, JobInfo, JobState, ProgressInfo
+from arq_web.middleware import CallNext, IncomingJob, Middleware, OutgoingJob
 from arq_web.progress import Progress
 from arq_web.queue import Job, Queue
 from arq_web.retry import Backoff
@@ -23,10 +24,12 @@ __all__ = [
     "Backoff",
     "BoundTask",
     "Call",
+    "CallNext",
     "Config",
     "DoNotRetry",
     "ErrorInfo",
     "Hub",
+    "IncomingJob",
     "Job",
     "JobCancelled",
     "JobContext",
@@ -35,6 +38,8 @@ __all__ = [
     "JobInfo",
     "JobNotFound",
     "JobState",
+    "Middleware",
+    "OutgoingJob",
     "PendingJob",
     "Progress",
     "ProgressInfo",

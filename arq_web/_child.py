@@ -25,6 +25,7 @@ import msgspec
 
 from arq_web.errors import ImportFailed, InvalidTask
 from arq_web.loading import app_lifespan, load
+from arq_web.logs import LogOutput
 from arq_web.queue import QueueSet
 from arq_web.registry import Registry
 from arq_web.store.connection import Connections
@@ -72,12 +73,23 @@ async def _serve(fd: int) -> None:
         return
     sys.path[:] = setup.sys_path
     sys.argv[:] = setup.argv
-    logging.basicConfig(level=setup.log_level)
+    _show_log(setup.log_level)
     child = _Child(setup, writer)
     while (message := await _next(reader)) is not None:
         child.take(message)
     await child.end()
     writer.close()
+
+
+def _show_log(level: int) -> None:
+    """Write the app's lines as the worker does, or as Python does where the app is to set that up."""
+    output = LogOutput.of_parent(level)
+    if output is None:
+        logging.basicConfig(level=level)
+        return
+    output.start()
+    output.take_in_app()
+    logging.getLogger().setLevel(level)
 
 
 async def _next(reader: asyncio.StreamReader) -> ToChild | None:
@@ -169,7 +181,14 @@ class _Child:
             raise ImportFailed(target, "it is a worker, and a child process needs the app or the hub itself")
         life = app_lifespan(loaded.asgi) if loaded.asgi is not None else hub.lifespan()
         await self._lives.enter_async_context(life)
-        runner = AttemptRunner(hub.registry, hub.queues.queue, worker=self._worker, threads=1, resolver=hub.resolver)
+        runner = AttemptRunner(
+            hub.registry,
+            hub.queues.queue,
+            worker=self._worker,
+            threads=1,
+            resolver=hub.resolver,
+            middleware=hub.middleware,
+        )
         app = self._apps[target] = _App(hub.queues, runner)
         return app
 

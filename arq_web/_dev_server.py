@@ -128,7 +128,9 @@ def main(argument: str) -> int:
         signals = _Signals()
         with _sole_server(launch) as descriptor:
             Path(launch.socket_path).unlink(missing_ok=True)
-            server = _MemoryServer(launch) if launch.kind == "in-memory" else _RedisServer(launch, descriptor)
+            server = (
+                MemoryServer(launch.socket_path) if launch.kind == "in-memory" else _RedisServer(launch, descriptor)
+            )
             try:
                 _Supervisor(launch, server, signals).run()
             finally:
@@ -269,20 +271,18 @@ class _RedisServer:
             time.sleep(0.01)
 
 
-class _MemoryServer:
-    """fakeredis in a thread of this process.
+class MemoryServer:
+    """fakeredis in a thread of this process. On a unix socket: it knows no password, so over TCP all could read it."""
 
-    On a unix socket, as the real one: fakeredis enforces no password, so over TCP every user of this machine
-    could read and write the jobs.
-    """
-
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, socket_path: str) -> None:
+        """Listen at ``socket_path``, and serve until ``stop``."""
         self.pid = os.getpid()
-        self._server = self._listen(launch.socket_path)
-        self.socket_file = _SocketFile(launch.socket_path)
+        self._server = self._listen(socket_path)
+        self.socket_file = _SocketFile(socket_path)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def is_running(self) -> bool:
+        """Whether it serves: as long as its process lives."""
         return True
 
     def activity(self) -> tuple[int, int]:
@@ -318,7 +318,7 @@ class _MemoryServer:
 class _Supervisor:
     """Watches one server and decides when it ends."""
 
-    def __init__(self, launch: Launch, server: _RedisServer | _MemoryServer, signals: _Signals) -> None:
+    def __init__(self, launch: Launch, server: _RedisServer | MemoryServer, signals: _Signals) -> None:
         self._launch = launch
         self._directory = Path(launch.directory)
         self._server = server

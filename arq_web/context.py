@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
@@ -29,6 +30,8 @@ class JobContext:
     enqueued_at_ms: int
     worker: str
     _stop: threading.Event = field(repr=False, compare=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What middleware gave the job when it was enqueued: a tenant, a trace."""
 
     @property
     def enqueued_at(self) -> datetime:

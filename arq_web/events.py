@@ -24,6 +24,11 @@ class Event:
     allowed: frozenset[str] = field(init=False, repr=False)
     logger: logging.Logger = field(init=False, repr=False)
 
+    @property
+    def is_logged(self) -> bool:
+        """Whether anybody wants to hear of it now."""
+        return self.logger.isEnabledFor(self.level) and self.level >= least_level.get()
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed", frozenset(self.fields))
         object.__setattr__(self, "logger", logging.getLogger(f"arq_web.{self.area}"))
@@ -48,66 +53,106 @@ JOB_CLAIMED = _event(
     "job.claimed",
     _D,
     "worker",
-    "job task queue attempt waited_ms",
+    "job task queue worker attempt request_id waited_ms args",
     "A worker took the job under a lease; its attempt begins.",
 )
-JOB_SUCCEEDED = _event("job.succeeded", _I, "worker", "job task attempt ran_ms", "The task returned.")
+JOB_SUCCEEDED = _event(
+    "job.succeeded",
+    _I,
+    "worker",
+    "job task queue worker attempt request_id waited_ms ran_ms args",
+    "The task returned.",
+)
 JOB_RETRYING = _event(
     "job.retrying",
     _I,
     "worker",
-    "job task attempt failures ran_ms next_s error",
+    "job task queue worker attempt request_id failures waited_ms ran_ms next_s error",
     "The attempt failed and another follows.",
 )
 JOB_SNOOZED = _event(
-    "job.snoozed", _I, "worker", "job task attempt next_s error", "The task asked for a later attempt."
+    "job.snoozed",
+    _I,
+    "worker",
+    "job task queue worker attempt request_id ran_ms next_s error",
+    "The task asked for a later attempt.",
 )
 JOB_PARKED = _event(
     "job.parked",
     _W,
     "worker",
-    "job task next_s error",
+    "job task queue worker attempt request_id next_s error",
     "No worker here can run it (yet); it is tried again, up to 24 h.",
 )
 JOB_DEAD = _event(
-    "job.dead", _E, "worker", "job task attempt failures crashes reason error", "The job ended without success."
+    "job.dead",
+    _E,
+    "worker",
+    "job task queue worker attempt request_id failures crashes waited_ms ran_ms reason error args",
+    "The job ended without success.",
 )
-JOB_CANCELLED = _event("job.cancelled", _I, "worker", "job task attempt", "The job was cancelled.")
-JOB_RELEASED = _event("job.released", _I, "worker", "job task attempt", "Handed back unspent: this worker stops.")
+JOB_CANCELLED = _event(
+    "job.cancelled", _I, "worker", "job task queue worker attempt request_id ran_ms", "The job was cancelled."
+)
+JOB_RELEASED = _event(
+    "job.released",
+    _I,
+    "worker",
+    "job task queue worker attempt request_id ran_ms",
+    "Handed back unspent: this worker stops.",
+)
 JOB_RECLAIMED = _event(
     "job.reclaimed",
     _W,
     "worker",
-    "job task crashes worker state",
+    "job task queue crashes worker state",
     "Its worker is gone; the job is queued again (or dead).",
 )
-JOB_CRASHED = _event("job.crashed", _W, "worker", "job task attempt error", "The child process that ran it died.")
+JOB_CRASHED = _event(
+    "job.crashed",
+    _W,
+    "worker",
+    "job task queue worker attempt request_id ran_ms error",
+    "The child process that ran it died.",
+)
 JOB_NOT_ISOLATED = _event(
     "job.not_isolated",
     _W,
     "worker",
-    "job task crashes error",
+    "job task queue worker attempt crashes error",
     "The job may kill its worker, but no child process can load its task: it runs in the worker.",
 )
 LEASE_LOST = _event(
-    "lease.lost", _W, "worker", "job task attempt", "Another worker may run it; this attempt records nothing."
+    "lease.lost",
+    _W,
+    "worker",
+    "job task queue worker attempt request_id ran_ms",
+    "Another worker may run it; this attempt records nothing.",
 )
 ATTEMPT_STUCK = _event(
-    "attempt.stuck", _E, "worker", "job task over_s stack", "An attempt did not end at its timeout; its lease lapses."
+    "attempt.stuck",
+    _E,
+    "worker",
+    "job task queue worker attempt over_s stack",
+    "An attempt did not end at its timeout; its lease lapses.",
 )
 LOOP_BLOCKED = _event(
-    "loop.blocked", _E, "worker", "blocked_s stack", "The event loop does not run; leases are still renewed."
+    "loop.blocked",
+    _E,
+    "worker",
+    "worker running blocked_s stack",
+    "The event loop does not run; leases are still renewed.",
 )
 WORKER_STARTED = _event("worker.started", _I, "worker", "worker queues concurrency tasks redis", "A worker is ready.")
 WORKER_DRAINING = _event(
-    "worker.draining", _I, "worker", "running drain_s", "No new jobs; waiting for the running ones."
+    "worker.draining", _I, "worker", "worker running drain_s", "No new jobs; waiting for the running ones."
 )
-WORKER_STOPPED = _event("worker.stopped", _I, "worker", "succeeded failed released", "The worker has ended.")
+WORKER_STOPPED = _event("worker.stopped", _I, "worker", "worker succeeded failed released", "The worker has ended.")
 WORKER_CUT_SHORT = _event(
-    "worker.cut_short", _W, "worker", "released abandoned", "The drain time passed before every attempt ended."
+    "worker.cut_short", _W, "worker", "worker released abandoned", "The drain time passed before every attempt ended."
 )
 WORKER_STANDBY = _event(
-    "worker.standby", _I, "worker", "queue", "An external worker is alive; the embedded one stands back."
+    "worker.standby", _I, "worker", "worker queue", "An external worker is alive; the embedded one stands back."
 )
 PROCESS_STARTED = _event("process.started", _I, "cli", "process pid", "The supervisor has started a worker process.")
 PROCESS_ENDED = _event(
@@ -162,9 +207,11 @@ HELPER_FAILED = _event(
     "helper.failed", _E, "worker", "helper error", "A part of the worker ended unasked: please report it."
 )
 SCHEDULE_FIRED = _event(
-    "schedule.fired", _I, "worker", "schedule job tick late_ms", "The job of one tick was enqueued."
+    "schedule.fired", _I, "worker", "schedule job queue tick late_ms", "The job of one tick was enqueued."
 )
-SCHEDULE_SKIPPED = _event("schedule.skipped", _W, "worker", "schedule tick reason", "A tick passed without a job.")
+SCHEDULE_SKIPPED = _event(
+    "schedule.skipped", _W, "worker", "schedule queue tick reason", "A tick passed without a job."
+)
 DEV_BROKER = _event("dev.broker", _I, "store", "sentence", "Which private Redis serves this development machine.")
 
 
@@ -175,14 +222,13 @@ def all_events() -> tuple[Event, ...]:
 
 def emit(event: Event, /, **fields: object) -> None:
     """Log ``event``. Fields that it does not declare are a programming error and raise KeyError."""
-    logger = event.logger
-    if not logger.isEnabledFor(event.level) or event.level < least_level.get():
+    if not event.is_logged:
         return
     if not event.allowed >= fields.keys():
         raise KeyError(f"event {event.name!r} declares no field {sorted(fields.keys() - event.allowed)}")
     # A filter or handler of the user's that raises must not take the engine along.
     with contextlib.suppress(Exception):
-        logger.log(event.level, "%s", _Line(event, fields), extra={"event": event.name, "fields": fields})
+        event.logger.log(event.level, "%s", _Line(event, fields), extra={"event": event.name, "fields": fields})
 
 
 class _Line:

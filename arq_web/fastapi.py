@@ -11,9 +11,13 @@ except ModuleNotFoundError as error:
 
 from arq_web_fastapi import INJECTED as INJECTED
 from arq_web_fastapi import ArqWeb as ArqWeb
+from arq_web_fastapi import CallNext as CallNext
 from arq_web_fastapi import DoNotRetry as DoNotRetry
 from arq_web_fastapi import FromQueue as FromQueue
+from arq_web_fastapi import IncomingJob as IncomingJob
 from arq_web_fastapi import JobContext as JobContext
+from arq_web_fastapi import Middleware as Middleware
+from arq_web_fastapi import OutgoingJob as OutgoingJob
 from arq_web_fastapi import Progress as Progress
 from arq_web_fastapi import Queue as Queue
 from arq_web_fastapi import RequestTime as RequestTime

@@ -8,8 +8,8 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -19,6 +19,8 @@ from arq_web.config import Config
 from arq_web.dev_broker import DevBroker, dev_broker, development_allowed
 from arq_web.errors import DuplicateTask, InvalidConfig, NoRedisUrl, StoreError
 from arq_web.events import emit
+from arq_web.instruments import instrument
+from arq_web.middleware import AttemptMiddleware, EnqueueMiddleware, Instrument, Observer, checked_layers
 from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
 from arq_web.registry import Registry, TaskSource
 from arq_web.schedule import Schedule
@@ -34,6 +36,7 @@ from arq_web.worker.companion import Companion
 from arq_web.worker.embedded import EmbeddedWorker
 from arq_web.worker.options import WorkerOptions
 from arq_web.worker.supervision import supervised
+from arq_web.worker.vitals import Vitals
 from arq_web.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -86,6 +89,10 @@ class Hub:
         max_queued: Mapping[str, int] | int | None = None,
         outbox: OutboxOfHub | None = None,
         app_directory: Path | None = None,
+        middleware: Iterable[AttemptMiddleware] = (),
+        enqueue_middleware: Iterable[EnqueueMiddleware] = (),
+        metrics: bool | Instrument = False,
+        tracing: bool | Instrument = False,
     ) -> None:
         """Check what was given; nothing is opened.
 
@@ -99,19 +106,19 @@ class Hub:
             max_queued: how many jobs may wait for a worker in each queue (or queue → number); default the config's.
             outbox: an ``arq_web.outbox.Outbox``, for ``queue.outbox(session)``.
             app_directory: where the development Redis looks for the project; default the working directory.
+            middleware: what stands around each attempt; the first is the outermost.
+            enqueue_middleware: what stands around each enqueue; the first is the outermost.
+            metrics: True for an ``arq_web.metrics.Metrics``, or one that you made.
+            tracing: True for an ``arq_web.tracing.Tracing``, or one that you made.
 
         Raises:
             InvalidTask, DuplicateTask, InvalidConfig: what was given cannot be.
+            MissingExtra: what metrics or tracing need is not installed.
         """
         self.config = config or Config.from_env()
         self.registry = Registry(tasks)
         self.schedules = tuple(schedules)
-        for each in self.schedules:
-            self.registry.add(each.call.task)
-        names = [each.name for each in self.schedules]
-        for name in set(names):
-            if names.count(name) > 1:
-                raise DuplicateTask(name, "a schedule of that name", "another one (give name=... to schedule())")
+        self._register_schedules()
         self.queue_names = _several(queues) or (DEFAULT_QUEUE,)
         if isinstance(max_queued, int):
             self.config, max_queued = replace(self.config, max_queued=max_queued), None
@@ -121,12 +128,21 @@ class Hub:
         """What ``collect`` calls: a plugin adds the tasks of its app's routes, which may come later than itself."""
         self.companions: list[Callable[[], Companion]] = []
         """What runs beside the jobs, made for each process: in its worker, or in the web app's own lifespan."""
+        self.middleware: list[AttemptMiddleware] = checked_layers("middleware", middleware)
+        self.enqueue_middleware: list[EnqueueMiddleware] = checked_layers("enqueue_middleware", enqueue_middleware)
+        self.observers: list[Observer] = []
+        """Who counts what this app's workers do."""
         self._outbox = outbox
         if outbox is not None:
             self.companions.append(lambda: outbox.relay(self.queues))
         self._url, self._app_directory = url, app_directory
         self._queues: QueueSet | None = None
         self._embedded: list[EmbeddedWorker] = []
+        self._vitals: list[Vitals] = []
+        self.metrics, self.tracing = instrument("metrics", metrics), instrument("tracing", tracing)
+        for each in (self.metrics, self.tracing):
+            if each is not None:
+                each.install(self)
 
     @property
     def embedded(self) -> EmbeddedWorker | None:
@@ -150,9 +166,15 @@ class Hub:
                 registry=self.registry,
                 names=self.queue_names,
                 max_queued=self._max_queued,
+                enqueue_middleware=self.enqueue_middleware,
             )
             self._queues.outbox = None if self._outbox is None else self._outbox.target
         return self._queues
+
+    @property
+    def vitals(self) -> list[Vitals]:
+        """Of the workers of this process; those that have ended may be among them for a while. Safe from any thread."""
+        return self._vitals
 
     @property
     def is_limited(self) -> bool:
@@ -211,6 +233,24 @@ class Hub:
         )
         return self._worker(options)
 
+    def worker_of(self, options: WorkerOptions, *, schedules: Sequence[Schedule] = ()) -> Worker:
+        """A worker as ``options`` say, which fires no other schedules: for tools (not part of the stable API)."""
+        self.collect()
+        return self._worker(options, schedules)
+
+    @contextmanager
+    def stand_in(self, url: str, config: Config) -> Iterator[None]:
+        """For a while another Redis, other settings and queues of their own; tasks, companions and instruments stay.
+
+        For tests. It begins before the app's lifespan does, which takes what it finds.
+        """
+        own = self._url, self.config, self._queues
+        self._url, self.config, self._queues = url, config, None
+        try:
+            yield
+        finally:
+            self._url, self.config, self._queues = own
+
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """The app's life: find Redis, run the embedded worker (in a web process that has one), close what was opened.
@@ -248,6 +288,14 @@ class Hub:
             await delivery.wait_for_all()  # what a commit on this thread left for the loop to send
             await self._queues.connections.aclose()
 
+    def _register_schedules(self) -> None:
+        for each in self.schedules:
+            self.registry.add(each.call.task)
+        names = [each.name for each in self.schedules]
+        for name in set(names):
+            if names.count(name) > 1:
+                raise DuplicateTask(name, "a schedule of that name", "another one (give name=... to schedule())")
+
     async def _warn_if_unattended(self) -> None:
         """Say at start on which queues nobody listens; a Redis that is away is somebody else's line."""
         with contextlib.suppress(StoreError):
@@ -270,15 +318,20 @@ class Hub:
         )
         return self._worker(options)
 
-    def _worker(self, options: WorkerOptions) -> Worker:
-        return Worker(
+    def _worker(self, options: WorkerOptions, schedules: Sequence[Schedule] | None = None) -> Worker:
+        worker = Worker(
             self.queues,
             self.registry,
             options,
-            schedules=self.schedules,
+            schedules=self.schedules if schedules is None else schedules,
             resolver=self.resolver,
             companions=[make() for make in self.companions],
+            middleware=self.middleware,
+            observers=self.observers,
         )
+        live = [each for each in self._vitals if not each.is_working or each.renewed_ago_s is not None]
+        self._vitals = [*live, worker.vitals]  # a new list: other threads read the old one
+        return worker
 
     def _find_url(self) -> str:
         url = self._url or os.environ.get("REDIS_URL")

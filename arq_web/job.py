@@ -109,6 +109,8 @@ class JobInfo:
     payload: bytes = field(repr=False, default=b"")
     extra: Mapping[str, object] = field(default_factory=dict)
     """Options of this one call: ``timeout_ms``, ``max_tries``, ..."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What middleware gave it when it was enqueued: a tenant, a trace."""
 
     @property
     def is_finished(self) -> bool:

@@ -9,9 +9,13 @@ except ModuleNotFoundError as error:
 
 from arq_web_litestar import INJECTED as INJECTED
 from arq_web_litestar import ArqWeb as ArqWeb
+from arq_web_litestar import CallNext as CallNext
 from arq_web_litestar import DoNotRetry as DoNotRetry
 from arq_web_litestar import FromQueue as FromQueue
+from arq_web_litestar import IncomingJob as IncomingJob
 from arq_web_litestar import JobContext as JobContext
+from arq_web_litestar import Middleware as Middleware
+from arq_web_litestar import OutgoingJob as OutgoingJob
 from arq_web_litestar import Progress as Progress
 from arq_web_litestar import Queue as Queue
 from arq_web_litestar import RequestTime as RequestTime

@@ -214,14 +214,14 @@ def _attribute(target: str, module: ModuleType, path: str) -> object:
 
 def _hint(name: str, owner: object) -> str:
     public = [word for word in vars(owner) if not word.startswith("_")] if hasattr(owner, "__dict__") else []
-    apps = [word for word in public if _hub_of(getattr(owner, word)) is not None]
+    apps = [word for word in public if hub_of(getattr(owner, word)) is not None]
     apps.sort(key=lambda word: isinstance(getattr(owner, word), Hub))  # an app rather than its hub
     near = difflib.get_close_matches(name, public, n=1) or apps[:1]
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _made_by(target: str, factory: object) -> object:
-    if not callable(factory) or _hub_of(factory) is not None:
+    if not callable(factory) or hub_of(factory) is not None:
         raise ImportFailed(target, f"it is not a factory but {_a(factory)}; leave out --factory")
     return factory()
 
@@ -231,7 +231,7 @@ def _recognised(target: str, found: object) -> LoadedApp:
         return LoadedApp(target, worker=found)
     if isinstance(found, Hub):
         return LoadedApp(target, hub=found)
-    hub = _hub_of(found)
+    hub = hub_of(found)
     if hub is not None and callable(found):
         return LoadedApp(target, hub=hub, asgi=cast("AsgiApp", found))
     if is_worker_settings(found):
@@ -241,8 +241,8 @@ def _recognised(target: str, found: object) -> LoadedApp:
     raise ImportFailed(target, f"{_a(found)} has no ArqWeb: add ArqWeb(app)")
 
 
-def _hub_of(found: object) -> Hub | None:
-    """The hub that the plugin left in the app's state; middleware that is wrapped around the app is looked through."""
+def hub_of(found: object) -> Hub | None:
+    """The hub that the plugin left in the app's state (or is it itself); middleware around an app is looked through."""
     for _ in range(_DEEPEST_WRAPPING):
         if found is None or isinstance(found, (Hub, ModuleType, type)):
             break

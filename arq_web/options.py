@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from arq_web.errors import InvalidJobId, InvalidOption, InvalidTask
 from arq_web.retry import Backoff, RetryDelay, Seconds, to_ms
@@ -35,6 +35,7 @@ class TaskPolicy:
     priority: int = 0
     queue: str | None = None
     run_in: Literal["worker", "process"] = "worker"
+    log_args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ def make_policy(
     unknown = sorted(rest.keys() - {each.name for each in fields(TaskPolicy)})
     if unknown:
         raise _no_such_option(unknown[0])
+    if "log_args" in rest:
+        rest["log_args"] = _names(rest["log_args"])
     policy = TaskPolicy(
         timeout_ms=_policy_ms("timeout", timeout, 1),
         keep_result_ms=_policy_ms("keep_result", keep_result, 0),
@@ -89,6 +92,16 @@ def exception_classes(no_retry_on: NoRetryOn) -> tuple[type[BaseException], ...]
     if not all(isinstance(each, type) and issubclass(each, BaseException) for each in given):
         raise _out_of_range(_THE_TASK, "no_retry_on", no_retry_on, "an exception class, or several in a tuple")
     return given
+
+
+def _names(log_args: object) -> tuple[str, ...]:
+    if isinstance(log_args, str):
+        why = f"its option log_args={log_args!r} is one word, not several"
+        raise InvalidTask(_THE_TASK, why, f"Write log_args=[{log_args!r}].")
+    names = tuple(log_args) if isinstance(log_args, Iterable) else (log_args,)
+    if not all(isinstance(each, str) for each in names):
+        raise _out_of_range(_THE_TASK, "log_args", log_args, "names of the function's parameters")
+    return cast("tuple[str, ...]", names)
 
 
 def check_policy(name: str, policy: TaskPolicy) -> None:

@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, ClassVar, Final
 
 from arq_web.job import ProgressInfo
@@ -15,6 +16,19 @@ from arq_web.job import ProgressInfo
 MAX_MESSAGE_CHARS = 200
 YIELD_S: Final = 0.02
 _EXACT: Final = 2**53
+
+on_checkpoint: ContextVar[Callable[[str], None] | None] = ContextVar("arq_web.on_checkpoint", default=None)
+"""In a test: who is told of each checkpoint of an attempt, and may end it there (``arq_web.testing``)."""
+
+
+def checkpoint(name: str = "checkpoint") -> None:
+    """Say that the attempt has come so far. Nothing happens, but in a test whose worker is to die here.
+
+    In ``async def`` and ``def`` tasks alike. Every progress report is a checkpoint by itself.
+    """
+    told = on_checkpoint.get()
+    if told is not None:
+        told(name)
 
 
 class Progress:
@@ -75,6 +89,7 @@ class Progress:
         if self._note(value, message, total):
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would write this
                 self._loop.call_soon_threadsafe(self._write_newest)
+        checkpoint("progress")
 
     def close(self) -> None:
         """The attempt has ended: write now what is still to be written. Called by the worker, on its loop."""
@@ -95,6 +110,7 @@ class Progress:
             for _ in range(3):
                 await asyncio.sleep(0)
             self._yielded_at = time.monotonic()
+        checkpoint("progress")
 
     def _note(self, value: float, message: str, total: float | None) -> bool:
         """Keep it as the newest; True when it is for the caller to start the writing."""

@@ -6,18 +6,20 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
 from arq_web import events
 from arq_web.config import Config
+from arq_web.enqueuing import Passage, through_together
 from arq_web.errors import InvalidOption, PayloadTooLarge, QueueFull
 from arq_web.events import Event, emit
 from arq_web.handle import Job
 from arq_web.ids import new_ids
+from arq_web.middleware import EnqueueMiddleware, checked_layers
 from arq_web.registry import Registry
 from arq_web.store.connection import Connections
 from arq_web.store.follower import Follower
@@ -37,6 +39,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_QUEUE = "default"
 WARN_EVERY_S = 60.0
+OnSent: TypeAlias = "Callable[[Queue, Sequence[NewJob], EnqueueReply], Awaitable[None]]"
 _options_encoder = msgspec.json.Encoder()
 
 
@@ -51,6 +54,7 @@ class QueueSet:
         registry: Registry | None = None,
         names: Iterable[str] | None = None,
         max_queued: Mapping[str, int] | None = None,
+        enqueue_middleware: Sequence[EnqueueMiddleware] = (),
     ) -> None:
         """Open nothing yet.
 
@@ -60,12 +64,16 @@ class QueueSet:
             registry: the app's tasks; None lets any task be enqueued (a client without the app).
             names: the declared queues; None lets any be used.
             max_queued: queue → how many jobs may wait there, where that is not the configuration's number.
+            enqueue_middleware: what stands around each enqueue; the first is the outermost.
         """
+        self.enqueue_middleware = enqueue_middleware
         self.connections, self.config, self.registry = connections, config, registry
         self.names = None if names is None else tuple(dict.fromkeys(names))
         self._max_queued = dict(max_queued or {})
         self.outbox: OutboxTarget | None = None
         """Where ``queue.outbox(session)`` puts its jobs: given by the app that has one."""
+        self.on_sent: OnSent | None = None
+        """Told of jobs that Redis has taken, before their enqueue returns: in tests they run then (arq_web.testing)."""
         self._queues: dict[str, Queue] = {}
         self._lookouts: dict[int, tuple[asyncio.AbstractEventLoop, Watcher, Follower]] = {}
 
@@ -144,17 +152,30 @@ class Queue(Ties):
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, url: str, name: str = DEFAULT_QUEUE, *, config: Config | None = None
+        cls,
+        url: str,
+        name: str = DEFAULT_QUEUE,
+        *,
+        config: Config | None = None,
+        enqueue_middleware: Iterable[EnqueueMiddleware] = (),
     ) -> AsyncIterator[Queue]:
         """A queue outside a web app: ``async with Queue.connect(url) as queue: ...``.
 
+        Args:
+            url: of Redis.
+            name: the queue's.
+            config: settings; default from the environment (``ARQ_WEB_...``).
+            enqueue_middleware: what stands around each enqueue: as a rule what the app has, too.
+
         Raises:
             InvalidRedisUrl: the URL is not one.
+            InvalidConfig: one of the middleware cannot be called.
         """
+        layers = checked_layers("enqueue_middleware", enqueue_middleware)
         config = config or Config.from_env()
         connections = Connections(RedisTarget.from_url(url), deadline_s=config.command_deadline_s)
         try:
-            yield QueueSet(connections, config).queue(name)
+            yield QueueSet(connections, config, enqueue_middleware=layers).queue(name)
         finally:
             await connections.aclose()
 
@@ -174,6 +195,8 @@ class Queue(Ties):
         call = Call(task.task, task.call_options, args, kwargs)
         queue = self.queue_of(call)
         new = queue.new_job(call)
+        if self.queues.enqueue_middleware:
+            return (await queue.pass_on(new, call.task))[0]
         reply = await queue.send([new])
         return _handle(queue, new, call.task, reply.jobs[0])
 
@@ -185,16 +208,39 @@ class Queue(Ties):
         Raises:
             JobIdConflict, QueueFull: nothing of its round trip was written.
         """
-        by_queue: dict[Queue, list[tuple[int, Call[R_co], NewJob]]] = {}
-        for index, (call, new_id) in enumerate(zip(calls, new_ids(len(calls)), strict=True)):
-            queue = self.queue_of(call)
-            by_queue.setdefault(queue, []).append((index, call, queue.new_job(call, new_id)))
-        handles: dict[int, Job[R_co]] = {}
-        for queue, entries in by_queue.items():
-            reply = await queue.send([new for _, _, new in entries])
-            for (index, call, new), answer in zip(entries, reply.jobs, strict=True):
-                handles[index] = _handle(queue, new, call.task, answer)
-        return [handles[index] for index in range(len(calls))]
+        queues = [self.queue_of(call) for call in calls]
+        news = [
+            queue.new_job(call, new_id) for queue, call, new_id in zip(queues, calls, new_ids(len(calls)), strict=True)
+        ]
+        tasks = [call.task for call in calls]
+        if self.queues.enqueue_middleware and calls:
+            passages = [Passage[Job[R_co]](queue, new, len(calls)) for queue, new in zip(queues, news, strict=True)]
+            return await through_together(passages, lambda passed: _send_many(queues, passed, tasks))
+        return await _send_many(queues, news, tasks)
+
+    async def submit(self, call: Call[Any], *, once: Idempotency | None = None) -> Enqueued:
+        """Enqueue a request's call here (``queue_of`` says where); with ``once`` the request may come again.
+
+        Raises:
+            IdempotencyKeyReused, IdempotentJobGone: see ``Store.enqueue``; and what ``enqueue`` raises.
+        """
+        new = self.new_job(call)
+        if self.queues.enqueue_middleware:
+            return (await self.pass_on(new, call.task, once))[1]
+        return (await self.send([new], once=once)).jobs[0]
+
+    async def pass_on(
+        self, new: NewJob, task: Task[..., R_co], once: Idempotency | None = None
+    ) -> tuple[Job[R_co], Enqueued]:
+        """Send one job through the app's middleware: its handle, and what Redis answered."""
+        answers: list[Enqueued] = []
+
+        async def send(passed: NewJob) -> Job[R_co]:
+            [answer] = (await self.send([passed], once=once)).jobs
+            answers.append(answer)
+            return _handle(self, passed, task, answer)
+
+        return await Passage[Job[R_co]](self, new).through(send), answers[0]
 
     def job(self, job_id: str, task: Enqueueable[..., R_co] | None = None) -> Job[R_co]:
         """A handle for a known id; nothing is asked of Redis. With ``task`` its result is typed."""
@@ -265,6 +311,8 @@ class Queue(Ties):
         if logging.getLogger("arq_web.queue").isEnabledFor(logging.DEBUG):
             for new, answer in zip(jobs, reply.jobs, strict=True):
                 emit(events.JOB_ENQUEUED, job=answer.id, task=new.task, queue=self.name, created=answer.created)
+        if self.queues.on_sent is not None:
+            await self.queues.on_sent(self, jobs, reply)
         return reply
 
     def _anchor(self) -> tuple[Queue, asyncio.AbstractEventLoop | None]:
@@ -274,14 +322,30 @@ class Queue(Ties):
             return self, None
 
     def warn_unattended(self) -> None:
-        """Log that nobody listens here; once a minute at most."""
-        self._warn(events.QUEUE_UNATTENDED)
+        """Log that nobody listens here; once a minute at most, and not in a test that runs the jobs itself."""
+        if self.queues.on_sent is None:
+            self._warn(events.QUEUE_UNATTENDED)
 
     def _warn(self, event: Event, **fields: object) -> None:
         now = time.monotonic()
         if now - self._warned_at.get(event.name, float("-inf")) >= WARN_EVERY_S:
             self._warned_at[event.name] = now
             emit(event, queue=self.name, **fields)
+
+
+async def _send_many(
+    queues: Sequence[Queue], news: Sequence[NewJob], tasks: Sequence[Task[..., R_co]]
+) -> list[Job[R_co]]:
+    """One round trip for each queue; the handles are in the order of the jobs."""
+    by_queue: dict[Queue, list[int]] = {}
+    for index, queue in enumerate(queues):
+        by_queue.setdefault(queue, []).append(index)
+    handles: dict[int, Job[R_co]] = {}
+    for queue, indexes in by_queue.items():
+        reply = await queue.send([news[index] for index in indexes])
+        for index, answer in zip(indexes, reply.jobs, strict=True):
+            handles[index] = _handle(queue, news[index], tasks[index], answer)
+    return [handles[index] for index in range(len(news))]
 
 
 def _handle(queue: Queue, new: NewJob, task: Task[..., R_co], answer: Enqueued) -> Job[R_co]:

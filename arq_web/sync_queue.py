@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
@@ -13,6 +13,7 @@ from anyio.from_thread import start_blocking_portal
 
 from arq_web.config import Config
 from arq_web.job import JobInfo, JobState
+from arq_web.middleware import EnqueueMiddleware
 from arq_web.queue import DEFAULT_QUEUE, Job, Queue
 from arq_web.task import Call, Enqueueable
 from arq_web.tied.ties import Ties
@@ -49,16 +50,24 @@ class SyncQueue(Ties):
 
     @classmethod
     @contextmanager
-    def connect(cls, url: str, name: str = DEFAULT_QUEUE, *, config: Config | None = None) -> Iterator[SyncQueue]:
+    def connect(
+        cls,
+        url: str,
+        name: str = DEFAULT_QUEUE,
+        *,
+        config: Config | None = None,
+        enqueue_middleware: Iterable[EnqueueMiddleware] = (),
+    ) -> Iterator[SyncQueue]:
         """A queue for a script: ``with SyncQueue.connect(url) as queue: ...``; runs a loop in a thread meanwhile.
+
+        Its arguments are those of ``Queue.connect``.
 
         Raises:
             InvalidRedisUrl: the URL is not one.
+            InvalidConfig: one of the middleware cannot be called.
         """
-        with (
-            start_blocking_portal() as portal,
-            portal.wrap_async_context_manager(Queue.connect(url, name, config=config)) as queue,
-        ):
+        connecting = Queue.connect(url, name, config=config, enqueue_middleware=enqueue_middleware)
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(connecting) as queue:
             yield cls(queue, portal.call(_running_loop))
 
     def enqueue(self, task: Enqueueable[P, R], *args: P.args, **kwargs: P.kwargs) -> SyncJob[R]:

@@ -121,6 +121,7 @@ class Task(Enqueueable[P, R]):
         self.injected: dict[str, str] = {**_injected_by_annotation(self.name, fn), **(injected or {})}
         _check_injected(self)
         self.codec = CallCodec(fn, task=self.name, skip=self.injected)
+        _check_log_args(self)
         self.task = cast("Task[..., R]", self)
         self.call_options = NO_OPTIONS
         functools.update_wrapper(cast("Callable[..., object]", self), fn)
@@ -235,6 +236,7 @@ def task(
     priority: int = 0,
     queue: str | None = None,
     run_in: Literal["worker", "process"] = "worker",
+    log_args: Collection[str] = (),
 ) -> TaskDecorator: ...
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a task: ``@task`` or ``@task(max_tries=5, timeout=30)``.
@@ -253,6 +255,7 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         priority: -10 to 10, higher first.
         queue: the queue of its jobs, whichever queue handle enqueues them.
         run_in: ``"process"``: in a child process, for code that holds the GIL or may crash.
+        log_args: the parameters whose values may be in log lines; no others are.
 
     Raises:
         InvalidTask: the function or an option cannot be.
@@ -321,3 +324,14 @@ def _check_injected(task: Task[..., Any]) -> None:
         if what == "queue" and not task.is_async:
             why = f"it is a def, which runs in a thread, where the Queue of parameter {parameter!r} cannot be awaited"
             raise InvalidTask(task.name, why, "Annotate it with SyncQueue, or make the task an async def.")
+
+
+def _check_log_args(task: Task[..., Any]) -> None:
+    known = task.codec.signature.parameters
+    for name in task.policy.log_args:
+        if name in known and known[name].kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            continue
+        filled = f"parameter {name!r} of log_args is filled in by the worker" if name in task.injected else ""
+        why = filled or f"log_args names {name!r}, which is no parameter of it"
+        names = ", ".join(known) or "none"
+        raise InvalidTask(task.name, why, f"Name some of its own arguments: {names}.")

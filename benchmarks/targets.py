@@ -85,6 +85,7 @@ TARGETS = (
     Target("Redis memory per queued job", "memory", "queued_bytes", "bytes", LOWER, 450),
     Target("Left behind when all is done and expired", "memory", "left_bytes", "bytes per job", LOWER, 0),
     Target("Drain rate at depth 200k against 1k", "depth", "ratio", "", HIGHER, 0.9),
+    Target("Drain with all that watches on, share of all off", "overhead", "watched_share", "", HIGHER, 0.9),
     Target("Embedded worker busy with I/O jobs: HTTP p99 against idle", "embedded", "p99_ratio", "", LOWER, 1.5),
 )
 

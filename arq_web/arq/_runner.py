@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from arq_web.arq._attempt import Attempt
 from arq_web.arq._records import JobExecutionFailed
 from arq_web.arq._translate import function_of, job_id_of, score_of, stored_id
+from arq_web.log_context import bind_job
 from arq_web.store.record import ClaimedJob
 from arq_web.store.store import Settlement, Store, WorkerKind
 from arq_web.worker.attempt import AttemptLimits
@@ -46,6 +47,7 @@ class ArqRunner:
         """One attempt, through ``run_job``."""
         del limits
         worker, job = self._worker, running.job
+        bind_job(job)
         if worker.is_cutting_short:
             return Interrupted()
         job_id, score = job_id_of(job.id), score_of(job)

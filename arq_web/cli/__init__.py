@@ -3,6 +3,7 @@
 worker        (the default: ``app-worker main:app``)   worker_command.py → supervisor.py, reload.py, running.py
 routes        which side resolves what                 routes_command.py
 jobs          ls, show, cancel, redrive                jobs_command.py
+top           a live view                              top_command.py → top_facts.py, top_view.py, terminal.py
 check         does every queue have a worker?          check_command.py
 doctor        is this Redis fit for it?              doctor_command.py → store/examination.py, doctor_findings.py
 migrate-arq   from a real arq's queue into ours        migrate_command.py
@@ -21,6 +22,7 @@ from arq_web.cli.group import CommandOrTarget
 from arq_web.cli.jobs_command import jobs
 from arq_web.cli.migrate_command import migrate_arq
 from arq_web.cli.routes_command import routes
+from arq_web.cli.top_command import top
 from arq_web.cli.worker_command import worker
 
 __all__ = ["app_worker", "main"]
@@ -45,6 +47,7 @@ def app_worker() -> None:
       app-worker main:app --reload              while developing
       app-worker main:app --burst               until nothing is left to do
       app-worker jobs ls main:app --state dead  what needs a look
+      app-worker top main:app                   a live view
       app-worker tasks.WorkerSettings           worker settings as arq has them
 
     SIGTERM or Ctrl-C stops it: no new jobs, running ones may end, the rest is handed back unspent. Again: now.
@@ -63,5 +66,5 @@ def main(args: Sequence[str] | None = None) -> None:
     app_worker.main(args=None if args is None else list(args), prog_name="app-worker")
 
 
-for command in (routes, jobs, check, doctor, migrate_arq):
+for command in (routes, jobs, top, check, doctor, migrate_arq):
     app_worker.add_command(command)

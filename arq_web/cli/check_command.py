@@ -1,12 +1,39 @@
-"""``app-worker check main:app``: is there a worker for every queue? For a deployment's health check."""
+"""``app-worker check main:app``: is there a worker for every queue? Is the one of this host alive? For exec probes."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
 import click
+import msgspec
 
 from arq_web.cli.app_source import AppSource, chosen_queues, takes_app, with_connections
 from arq_web.cli.group import Failed
+from arq_web.cli.health_port import ENV, HIGHEST, health_port
+from arq_web.health.exchange import BadAnswer, ask
 from arq_web.hub import Hub
+
+PROBES = {"live": "/livez", "ready": "/readyz", "started": "/startupz"}
+LIMIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check came to."""
+
+    text: str
+    details: dict[str, Any]
+    is_fine: bool
+
+    def show(self, *, as_json: bool) -> None:
+        """Print it: bad news on standard error, JSON always on standard output."""
+        if as_json:
+            click.echo(msgspec.json.encode({"status": "ok" if self.is_fine else "failing", **self.details}).decode())
+        else:
+            click.echo(self.text, err=not self.is_fine)
 
 
 @click.command()
@@ -14,22 +41,99 @@ from arq_web.hub import Hub
 @click.option(
     "--queue", "-q", "queues", multiple=True, metavar="NAME", help="Check this queue; default: all of the app's."
 )
+@click.option("--live", "probe", flag_value="live", help="Ask the health port of the worker on this host: is it alive?")
+@click.option("--ready", "probe", flag_value="ready", help="The same: is it ready?")
+@click.option("--started", "probe", flag_value="started", help="The same: is it up?")
+@click.option(
+    "--health-port", type=click.IntRange(1, HIGHEST), metavar="PORT", help=f"That worker's port. Default: {ENV}."
+)
+@click.option("--health-host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="That worker's address.")
+@click.option(
+    "--timeout",
+    "limit_s",
+    type=click.FloatRange(0.1, 3600),
+    default=LIMIT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="No answer within this time is a no. The time to import the app does not count.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 @click.pass_context
-def check(ctx: click.Context, source: AppSource, *, queues: tuple[str, ...]) -> None:
+def check(
+    ctx: click.Context,
+    source: AppSource,
+    *,
+    queues: tuple[str, ...],
+    probe: str | None,
+    health_port: int | None,
+    health_host: str,
+    limit_s: float,
+    as_json: bool,
+) -> None:
     """Exit with 0 if a live worker serves every queue, with 1 if not, or if Redis does not answer.
+
+    With --live, --ready or --started: ask the worker of this host at its health port. TARGET is not imported then.
 
     \b
       app-worker check main:app --queue mail
+      app-worker check main:app --live
     """  # noqa: D301 - click reads the escape
+    if probe is None:
+        finding = _check_queues(source, queues, limit_s)
+    elif queues:
+        raise click.UsageError(f"--{probe} asks one worker for itself: leave out --queue.")
+    else:
+        finding = _check_worker(health_host, _port(source, health_port), PROBES[probe], limit_s)
+    finding.show(as_json=as_json)
+    ctx.exit(0 if finding.is_fine else Failed.exit_code)
+
+
+def _check_queues(source: AppSource, queues: tuple[str, ...], limit_s: float) -> Finding:
     hub = source.load_hub()
     names = chosen_queues(hub, queues)
 
     async def count_workers(hub: Hub) -> dict[str, int]:
-        return {name: len(await hub.queue(name).store.workers()) for name in names}
+        async with asyncio.timeout(limit_s):
+            return {name: len(await hub.queue(name).store.workers()) for name in names}
 
-    counts = with_connections(hub, count_workers)
+    try:
+        counts = with_connections(hub, count_workers)
+    except TimeoutError:
+        return Finding(f"Redis did not answer within {limit_s:g} s.", {"error": "timeout"}, is_fine=False)
     unserved = [name for name, count in counts.items() if not count]
     if unserved:
-        click.echo(f"No worker serves {', '.join(unserved)}. Start one: app-worker {source.target}", err=True)
-        ctx.exit(Failed.exit_code)
-    click.echo(", ".join(f"{name}: {count} worker{'s'[: count != 1]}" for name, count in counts.items()))
+        text = f"No worker serves {', '.join(unserved)}. Start one: app-worker {source.target}"
+        return Finding(text, {"workers": counts}, is_fine=False)
+    text = ", ".join(f"{name}: {count} worker{'s'[: count != 1]}" for name, count in counts.items())
+    return Finding(text, {"workers": counts}, is_fine=True)
+
+
+def _port(source: AppSource, flag: int | None) -> int:
+    port = health_port(flag, source.environ())
+    if port is None:
+        raise click.UsageError(f"Which port? Give --health-port, or set {ENV}, as for the worker itself.")
+    return port
+
+
+def _check_worker(host: str, port: int, path: str, limit_s: float) -> Finding:
+    async def asked() -> Finding:
+        async with asyncio.timeout(limit_s):
+            answer = await ask(host, port, path)
+        body: dict[str, Any] = msgspec.json.decode(answer.body)
+        reasons = "; ".join(body.get("reasons", {}).values())
+        text = f"{path}: {'ok' if answer.status == 200 else reasons or body.get('error', answer.status)}"
+        return Finding(text, {"probe": path, **body}, is_fine=answer.status == 200)
+
+    return asyncio.run(_or_silence(asked, f"{host}:{port}", limit_s))
+
+
+async def _or_silence(asked: Callable[[], Awaitable[Finding]], place: str, limit_s: float) -> Finding:
+    try:
+        return await asked()
+    except TimeoutError:
+        why = f"{place} did not answer within {limit_s:g} s"
+    except (BadAnswer, msgspec.DecodeError):
+        why = f"what answers at {place} is no worker's health port"
+    except OSError as error:
+        why = f"Nobody answers at {place}: {error.strerror or error}. Does a worker run there with --health-port?"
+    return Finding(why, {"error": why}, is_fine=False)

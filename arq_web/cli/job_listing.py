@@ -4,49 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
+from arq_web.cli.job_search import REJECTED, Listing, error_text
 from arq_web.cli.table import table
 from arq_web.job import JobInfo, JobState, to_datetime
 from arq_web.logs import duration
-from arq_web.store.inspection import Inspector, QueueCounts, Reject
+from arq_web.store.inspection import Reject
 
-REJECTED = "rejected"
-LISTED = ("running", "queued", "retrying", "scheduled", "dead", REJECTED)
-"""What ``ls`` shows when no state is asked for: everything that an index holds."""
 _HEADER = ("ID", "STATE", "TASK", "QUEUE", "TRIES", "SINCE", "NOTE")
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What one queue holds, or a part of it."""
-
-    queue: str
-    counts: QueueCounts
-    jobs: list[JobInfo] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    is_complete: bool = True
-
-
-async def list_jobs(inspector: Inspector, queue: str, states: Sequence[str], limit: int) -> Listing:
-    """Up to ``limit`` of each state."""
-    jobs: list[JobInfo] = []
-    rejects: list[Reject] = []
-    unreadable: list[str] = []
-    is_complete = True
-    counts = await inspector.counts()
-    for state in states:
-        if state == REJECTED:
-            rejects = await inspector.rejects(limit=limit)
-            is_complete = is_complete and len(rejects) >= counts.rejected
-            continue
-        page = await inspector.jobs(JobState(state), limit=limit)
-        jobs += page.jobs[:limit]
-        unreadable += [job_id for job_id in page.unreadable if job_id not in unreadable]
-        is_complete = is_complete and page.cursor is None and len(page.jobs) <= limit
-    return Listing(queue, counts, jobs, rejects, unreadable, is_complete)
 
 
 def as_text(listings: Sequence[Listing]) -> str:
@@ -55,22 +22,18 @@ def as_text(listings: Sequence[Listing]) -> str:
     rows = [row for each in listings for row in _rows(each)]
     if rows:
         lines += ["", table(_HEADER, rows)]
-    if not all(each.is_complete for each in listings):
-        lines += ["", "There are more: raise --limit, or ask for one --state."]
     return "\n".join(lines)
 
 
-def as_json(listings: Sequence[Listing]) -> str:
-    """One JSON array, an object per queue. Arguments and results are in ``jobs show`` only."""
-    return json.dumps([_object(each) for each in listings], indent=2, default=str)
-
-
-def error_text(info: JobInfo) -> str:
-    """The error in a line: ``ValueError: no such user``."""
-    if info.error is None:
-        return ""
-    kind = f"{info.error.type}: " if info.error.type else ""
-    return f"{kind}{info.error.message}" if info.error.message else info.error.type or info.error.reason
+def as_json_lines(listings: Sequence[Listing]) -> Iterator[str]:
+    """One JSON object per line, each a job or a reject. Arguments and results are in ``jobs show`` only."""
+    for each in listings:
+        for info in each.jobs:
+            yield json.dumps(job_object(info), default=str)
+        for job_id in each.unreadable:
+            yield json.dumps({"id": job_id, "queue": each.queue, "state": "unreadable"})
+        for reject in each.rejects:
+            yield json.dumps({"queue": each.queue, "state": REJECTED, **reject_object(reject)})
 
 
 def job_object(info: JobInfo) -> dict[str, Any]:
@@ -137,17 +100,6 @@ def _note(info: JobInfo, now_ms: int) -> str:
     if info.state is JobState.RUNNING:
         words.insert(0, f"on {info.worker}" + (", cancel requested" if info.cancel_requested else ""))
     return "; ".join(word for word in words if word)
-
-
-def _object(each: Listing) -> dict[str, Any]:
-    return {
-        "queue": each.queue,
-        "counts": asdict(each.counts),
-        "jobs": [job_object(info) for info in each.jobs],
-        "rejects": [reject_object(reject) for reject in each.rejects],
-        "unreadable": each.unreadable,
-        "is_complete": each.is_complete,
-    }
 
 
 def _cut(text: str, limit: int = 100) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from arq_web.cli.job_listing import error_text, job_object, reject_object, shown_bytes
+from arq_web.cli.job_listing import job_object, reject_object, shown_bytes
+from arq_web.cli.job_search import error_text
 from arq_web.codec import result_json
 from arq_web.job import JobInfo, to_datetime
 from arq_web.logs import printable
@@ -51,6 +52,7 @@ def page_json(found: FoundJob) -> str:
         "max_crashes": info.max_crashes,
         "keep_result_s": info.keep_result_ms / 1000,
         "options": dict(info.extra),
+        "headers": dict(info.headers),
         "progress": None
         if info.progress is None
         else {"fraction": info.progress.fraction, "message": info.progress.message},
@@ -93,6 +95,7 @@ def _facts(info: JobInfo) -> Iterator[tuple[str, str]]:
     yield "unique key", info.unique or ""
     yield "owner", info.owner or ""
     yield "options", json.dumps(dict(info.extra), default=str) if info.extra else ""
+    yield "headers", json.dumps(dict(info.headers), ensure_ascii=False) if info.headers else ""
     if info.progress is not None:
         yield "progress", f"{info.progress.fraction:.0%} {info.progress.message}"
     yield "kept", f"{info.keep_result_ms / 1000:g} s after its end"

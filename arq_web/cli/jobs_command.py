@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 from urllib.parse import quote
 
 import click
 
 from arq_web.cli.app_source import AppSource, chosen_queues, takes_app, with_connections
+from arq_web.cli.durations import duration_ms
 from arq_web.cli.group import Failed
-from arq_web.cli.job_listing import LISTED, Listing, as_json, as_text, list_jobs
+from arq_web.cli.job_listing import as_json_lines, as_text
 from arq_web.cli.job_page import FoundJob, page_json, page_text
+from arq_web.cli.job_search import LISTED, Listing, Wanted, list_jobs
+from arq_web.cli.progress_bar import is_watched, progress_bar
 from arq_web.errors import JobNotFound, StoreCorrupt
 from arq_web.hub import Hub
 from arq_web.job import JobInfo
@@ -20,7 +25,8 @@ from arq_web.store.inspection import Inspector
 from arq_web.store.keys import is_name
 
 STATES = ("queued", "scheduled", "running", "retrying", "dead", "succeeded", "cancelled", "expired", "rejected")
-PAGE_COUNT = 100
+PAGE_COUNT = 1000
+AT_ONCE = 100
 SHORTEST_PREFIX = 4
 
 of_queue = click.option(
@@ -49,21 +55,50 @@ def jobs() -> None:
     type=click.Choice(STATES),
     help="Only these; succeeded, cancelled and expired ones are looked for in the whole database: slow.",
 )
+@click.option("--task", metavar="NAME", help="Of this task, with or without its module; * stands for anything.")
+@click.option("--worker", metavar="TEXT", help="Whose last worker's name (host:pid:random) has this in it.")
+@click.option("--error", metavar="TEXT", help="Whose error has this in its type or message.")
+@click.option("--older-than", type=duration_ms, metavar="TIME", help="In their state for 90s, 10m, 2h, 3d or longer.")
+@click.option("--newer-than", type=duration_ms, metavar="TIME", help="In their state for a shorter time than that.")
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows per queue and state."
 )
-@in_json
-def ls(source: AppSource, *, queues: tuple[str, ...], state: str | None, limit: int, in_json: bool) -> None:
-    """List jobs: those alive, dead ones (newest first), and what was rejected because it was no job."""
+@click.option("--json", "in_json", is_flag=True, help="JSON lines instead of text: one object per job.")
+def ls(
+    source: AppSource,
+    /,
+    *,
+    queues: tuple[str, ...],
+    state: str | None,
+    limit: int,
+    in_json: bool,
+    **wanted: Any,
+) -> None:
+    """List jobs: those alive, dead ones (newest first), and what was rejected because it was no job.
+
+    \b
+      app-worker jobs ls main:app --state dead --error timeout --newer-than 1h
+      app-worker jobs ls main:app --state running --older-than 10m --json
+    """  # noqa: D301 - click reads the escape
     hub = source.load_hub()
     names = chosen_queues(hub, queues)
     states = LISTED if state is None else (state,)
+    search = Wanted(
+        task=wanted["task"],
+        worker=wanted["worker"],
+        error=wanted["error"],
+        older_than_ms=wanted["older_than"],
+        newer_than_ms=wanted["newer_than"],
+    )
 
     async def look(hub: Hub) -> list[Listing]:
-        return [await list_jobs(Inspector(hub.queue(name).store), name, states, limit) for name in names]
+        return [await list_jobs(Inspector(hub.queue(name).store), name, states, limit, search) for name in names]
 
     listings = with_connections(hub, look)
-    click.echo(as_json(listings) if in_json else as_text(listings))
+    for line in as_json_lines(listings) if in_json else [as_text(listings)]:
+        click.echo(line)
+    if not all(each.is_complete for each in listings):
+        click.echo("There are more: raise --limit, or ask for one --state.", err=in_json)
 
 
 @jobs.command()
@@ -103,7 +138,7 @@ def show(source: AppSource, job_id: str, *, queues: tuple[str, ...], in_json: bo
 @click.pass_context
 def cancel(ctx: click.Context, source: AppSource, job_ids: tuple[str, ...], *, queues: tuple[str, ...]) -> None:
     """Cancel jobs: at once if they wait; a running one is asked to end. Exit with 1 if one had ended, or is unknown."""
-    words = _each(source, queues, job_ids, lambda job: job.cancel())
+    words = _each(source, queues, job_ids, lambda job: job.cancel(), "cancelling")
     _report(ctx, words, fine=("cancelled", "requested"))
 
 
@@ -120,16 +155,16 @@ def redrive(
     if all_dead == bool(job_ids):
         raise click.UsageError("Give the ids of jobs, or --all-dead.")
     if not all_dead:
-        _report(ctx, _each(source, queues, job_ids, lambda job: job.redrive()), fine=("redriven",))
+        _report(ctx, _each(source, queues, job_ids, lambda job: job.redrive(), "redriving"), fine=("redriven",))
         return
     hub = source.load_hub()
     names = chosen_queues(hub, queues)
 
-    async def redrive_all(hub: Hub) -> dict[str, int]:
-        return {name: await _redrive_dead(hub, name) for name in names}
+    async def redrive_all(hub: Hub) -> None:
+        for name in names:
+            await _redrive_dead(hub, name)
 
-    for name, count in with_connections(hub, redrive_all).items():
-        click.echo(f"{name}: {count} redriven")
+    with_connections(hub, redrive_all)
 
 
 async def _find(hub: Hub, queue: str, job_id: str) -> FoundJob | None:
@@ -154,13 +189,22 @@ async def _find(hub: Hub, queue: str, job_id: str) -> FoundJob | None:
 
 
 def _each(
-    source: AppSource, queues: tuple[str, ...], job_ids: tuple[str, ...], act: Callable[[Job[object]], Awaitable[str]]
+    source: AppSource,
+    queues: tuple[str, ...],
+    job_ids: tuple[str, ...],
+    act: Callable[[Job[object]], Awaitable[str]],
+    label: str,
 ) -> dict[str, str]:
     hub = source.load_hub()
     names = chosen_queues(hub, queues)
 
     async def act_on_all(hub: Hub) -> dict[str, str]:
-        return {job_id: await _act(hub, names, job_id, act) for job_id in dict.fromkeys(job_ids)}
+        words: dict[str, str] = {}
+        with progress_bar(len(job_ids), label) as advance:
+            for job_id in dict.fromkeys(job_ids):
+                words[job_id] = await _act(hub, names, job_id, act)
+                advance(1)
+        return words
 
     return with_connections(hub, act_on_all)
 
@@ -188,20 +232,35 @@ def _stored_ids(job_id: str) -> tuple[str, ...]:
     return (job_id,) if is_name(job_id) else (job_id, quote(job_id, safe="._:@-"))
 
 
-async def _redrive_dead(hub: Hub, name: str) -> int:
-    """Redrive what is dead now; what dies again meanwhile is left for a person to look at."""
+async def _redrive_dead(hub: Hub, name: str) -> None:
+    """Redrive what is dead now, and say how many; what dies again meanwhile is left for a person to look at.
+
+    Interrupted, it has redriven those that it says, and no job by half: started again, it goes on with the others.
+    """
     queue = hub.queue(name)
     inspector = Inspector(queue.store)
     until_ms = await queue.store.server_now_ms()
+    total = (await inspector.counts()).dead if is_watched() else 0
     done = skipped = 0
-    while ids := await inspector.dead_ids(until_ms=until_ms, skip=skipped, limit=PAGE_COUNT):
-        for job_id in ids:
-            try:
-                word = await queue.job(job_id).redrive()
-            except JobNotFound:
-                word = "live"
-            done, skipped = (done + 1, skipped) if word == "redriven" else (done, skipped + 1)
-    return done
+    try:
+        with progress_bar(total, f"redriving {name}") as advance:
+            while ids := await inspector.dead_ids(until_ms=until_ms, skip=skipped, limit=PAGE_COUNT):
+                for some in (ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE)):
+                    words = await asyncio.gather(*(_redrive_one(queue.job(job_id)) for job_id in some))
+                    done += words.count("redriven")
+                    skipped += len(words) - words.count("redriven")
+                    advance(len(words))
+    except asyncio.CancelledError:
+        click.echo(f"{name}: interrupted, at least {done} are redriven; start this again for the others", err=True)
+        raise
+    click.echo(f"{name}: {done} redriven")
+
+
+async def _redrive_one(job: Job[object]) -> str:
+    try:
+        return await job.redrive()
+    except JobNotFound:
+        return "absent"
 
 
 def _report(ctx: click.Context, words: dict[str, str], *, fine: tuple[str, ...]) -> None:

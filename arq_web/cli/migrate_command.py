@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from arq_web.cli.app_source import AppSource, takes_app
 from arq_web.cli.group import Failed
+from arq_web.cli.progress_bar import is_watched, progress_bar
 from arq_web.errors import ImportFailed
 from arq_web.logs import printable
 
@@ -80,9 +80,11 @@ async def _refuse_if_alive(migration: Migration) -> None:
 
 
 async def _with_progress(migration: Migration, *, dry_run: bool) -> Report:
-    # Beside the result, not in it: on standard error, and only where somebody looks.
-    if not sys.stderr.isatty():
-        return await migration.run(dry_run=dry_run)
-    total = await migration.count()
-    with click.progressbar(length=total, label="looking" if dry_run else "moving", file=sys.stderr) as bar:
-        return await migration.run(dry_run=dry_run, on_job=lambda: bar.update(1))
+    total = await migration.count() if is_watched() else 0
+    try:
+        with progress_bar(total, "looking" if dry_run else "moving") as advance:
+            return await migration.run(dry_run=dry_run, on_job=lambda: advance(1))
+    except asyncio.CancelledError:
+        if not dry_run:
+            click.echo("Interrupted: what was moved stays moved. Start this again to go on.", err=True)
+        raise

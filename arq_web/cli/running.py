@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -21,14 +21,17 @@ from arq_web.cli.app_source import AppSource, chosen_queues
 from arq_web.cli.arq_worker import ArqFlags, refuse_for_settings, run_settings
 from arq_web.cli.banner import banner
 from arq_web.cli.group import Failed, StartupFailed, app_traceback, failure
+from arq_web.cli.health_port import HealthPlace, HealthPort, answering, health_port
 from arq_web.cli.reload import is_reload_child, stop_when_orphaned
 from arq_web.cli.supervised import Supervised
 from arq_web.errors import ArqWebError, StoreUnavailable
+from arq_web.health.probes import MAX_LAG_S
 from arq_web.loading import LifespanFailed, LoadedApp, app_lifespan
 from arq_web.logs import LogOutput
 from arq_web.worker.worker import Worker
 
 LoopName = Literal["auto", "asyncio", "uvloop"]
+ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - who probes is not in our container; there is nothing to change, and no secret
 SHUTDOWN_S = 3.0
 """What the app's shutdown may take at least; with the drain time that is left, at most."""
 LEFTOVER_S = 0.2
@@ -46,6 +49,14 @@ class WorkerFlags:
     burst: bool | None = None
     lifespan: bool = True
     loop: LoopName = "auto"
+    health_port: int | None = None
+    health_host: str = ALL_ADDRESSES
+    health_max_lag: float = MAX_LAG_S
+
+    def health_place(self, environ: Mapping[str, str]) -> HealthPlace | None:
+        """Where the worker is to answer probes; None for nowhere. Raises InvalidConfig for a wrong environment."""
+        port = health_port(self.health_port, environ)
+        return None if port is None else HealthPlace(self.health_host, port, self.health_max_lag)
 
     @property
     def of_a_worker(self) -> list[str]:
@@ -75,8 +86,25 @@ def run_worker(
         ArqWebError: the set-up cannot work.
         Failed: the app cannot be imported.
     """
+    place = flags.health_place(source.environ())
+    with answering(place, None if supervised is None else supervised.health) as health:
+        return _run_loaded(source, flags, log, of_settings, supervised, health)
+
+
+def _run_loaded(
+    source: AppSource,
+    flags: WorkerFlags,
+    log: LogOutput,
+    of_settings: ArqFlags,
+    supervised: Supervised | None,
+    health: HealthPort | None,
+) -> int:
     loaded = source.load()
     if loaded.settings is not None:
+        if health is not None:
+            raise click.UsageError(
+                f"{loaded.target} is worker settings, which have no health port: use app-worker {loaded.target} --check"
+            )
         refuse_for_settings(loaded.target, [flag for flag in flags.of_a_worker if flag != "--burst"])
         return run_settings(loaded.settings, of_settings, log, supervised, burst=flags.burst)
     of_settings.refuse_for_app(loaded.target)
@@ -88,7 +116,9 @@ def run_worker(
         what = " and ".join(flags.of_a_worker)
         raise click.UsageError(f"{loaded.target} is a Worker: {what} must be set where it is made.")
     runner = asyncio.Runner(loop_factory=_loop_factory(flags.loop))
-    status = _run(runner, _Serving(loaded, flags, log, supervised).run())
+    status = _run(runner, _Serving(loaded, flags, log, supervised, health).run())
+    if health is not None:
+        health.close()  # before the process has a fifth of a second left: it may wait for a Redis that is silent
     _leave_in_time(status, log)
     runner.close()
     return status
@@ -119,8 +149,16 @@ def _why_not_up(failed: LifespanFailed) -> str:
 class _Serving:
     """One run of the worker inside the app's lifespan."""
 
-    def __init__(self, loaded: LoadedApp, flags: WorkerFlags, log: LogOutput, supervised: Supervised | None) -> None:
-        self._loaded, self._flags, self._log, self._supervised = loaded, flags, log, supervised
+    def __init__(
+        self,
+        loaded: LoadedApp,
+        flags: WorkerFlags,
+        log: LogOutput,
+        supervised: Supervised | None,
+        health: HealthPort | None,
+    ) -> None:
+        self._loaded, self._flags, self._log = loaded, flags, log
+        self._supervised, self._health = supervised, health
         self._worker: Worker | None = None
         self._stopping = asyncio.Event()
         self._stop_count = 0
@@ -164,6 +202,8 @@ class _Serving:
             return 0
         try:
             self._worker = self._make_worker()
+            if self._health is not None:
+                self._health.attach(self._worker, self._loaded.hub and self._loaded.hub.metrics)
             for _ in range(self._stop_count):
                 self._worker.stop()
             self._introduce(self._worker)

@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 import click
 
 ENV = "ARQ_WEB_SUPERVISED"
-"""Tells a process that it has a supervisor: its number, and the file descriptor of its end of the socket."""
+"""Tells a process that it has a supervisor: its number, the file descriptor of its end of the socket, and of a second
+one, which listens, where it is to answer probes."""
 DRAIN, NOW = b"d", b"n"
 """Orders: take no new jobs and let the running ones end; wait for them no longer."""
 MOST_ORDERS = 16
@@ -29,12 +30,13 @@ READY, READY_FOR_BURST = b"r", b"b"
 class Supervised:
     """This process, as one of several that a supervisor keeps."""
 
-    def __init__(self, number: int, handle: int) -> None:
+    def __init__(self, number: int, handle: int, health_handle: int | None = None) -> None:
         """Be one of them.
 
         Args:
             number: which of the processes this one is, from 1; its successor has the same.
             handle: the file descriptor of the socket.
+            health_handle: of a listening one, where the supervisor asks how this process is.
 
         Raises:
             OSError: it is none.
@@ -43,6 +45,9 @@ class Supervised:
         self._socket = socket.socket(fileno=handle)
         self._socket.set_inheritable(False)
         self._socket.setblocking(False)
+        self.health = None if health_handle is None else socket.socket(fileno=health_handle)
+        if self.health is not None:
+            self.health.set_inheritable(False)
         self._is_draining = self._is_orphan = False
         # Ctrl-C while the app is imported: the supervisor's SIGTERM follows, and ends us without a word. A handler, not
         # SIG_IGN, which programs that the app starts would inherit.
@@ -60,9 +65,8 @@ class Supervised:
         if said is None:
             return None
         try:
-            number, handle = map(int, said.split())
-            return cls(number, handle)
-        except (ValueError, OSError):
+            return cls(*map(int, said.split()))
+        except (TypeError, ValueError, OSError):
             raise click.UsageError(f"{ENV} is for app-worker's own processes: unset it.") from None
 
     def ready(self, *, is_burst: bool) -> None:

@@ -12,13 +12,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from arq_web import events
 from arq_web.cli.group import Failed
+from arq_web.cli.health_port import HealthPlace
 from arq_web.cli.worker_process import End, WorkerProcess
 from arq_web.events import emit
+from arq_web.health.exchange import answering_on
+from arq_web.health.merged import Child, MergedHealth
 
 SOON_MS = 60_000
 """A process that ends sooner after its start than this has not got over what its predecessor died of."""
@@ -48,14 +51,15 @@ def own_command(arguments: Sequence[str]) -> list[str]:
 class Supervisor:
     """Keeps ``count`` worker processes until it is told to stop, or until their bursts are over."""
 
-    def __init__(self, command: Sequence[str], count: int) -> None:
+    def __init__(self, command: Sequence[str], count: int, health: HealthPlace | None = None) -> None:
         """Start nothing yet.
 
         Args:
             command: the program of each process, and its arguments.
             count: how many.
+            health: where to answer probes for all of them; None for nowhere.
         """
-        self._command, self._count = command, count
+        self._command, self._count, self._health = command, count, health
         self._processes: dict[int, WorkerProcess] = {}
         self._stopping, self._is_proven = asyncio.Event(), asyncio.Event()
         self._is_burst = False
@@ -66,10 +70,15 @@ class Supervisor:
 
         Raises:
             Failed: the system gives us no process.
+            WrongSetup: the health port cannot be opened.
         """
         return asyncio.run(self._run())
 
     async def _run(self) -> int:
+        async with self._answering_probes():
+            return await self._keep_all()
+
+    async def _keep_all(self) -> int:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,6 +90,20 @@ class Supervisor:
         proven.cancel()
         others = range(2, self._count + 1) if not first.done() else ()
         return max(await asyncio.gather(first, *map(self._keep, others)))
+
+    @asynccontextmanager
+    async def _answering_probes(self) -> AsyncIterator[None]:
+        """Nothing blocks the loop of this process: so it answers by itself, for all."""
+        if self._health is None:
+            yield
+            return
+        merged = MergedHealth(self._count, self._children, self._is_proven.is_set)
+        with self._health.open() as listening:
+            async with answering_on(listening, merged.answer):
+                yield
+
+    def _children(self) -> list[Child]:
+        return [Child(each.number, each.health_port, each.is_up) for each in self._processes.values()]
 
     async def _keep(self, number: int) -> int:
         """Have a process of this number until told to stop, or until its burst is over; returns the last status."""
@@ -99,7 +122,7 @@ class Supervisor:
     async def _live(self, number: int) -> End:
         """One process, from its start to its end."""
         try:
-            process = WorkerProcess(self._command, number, self._prove)
+            process = WorkerProcess(self._command, number, self._prove, has_health=self._health is not None)
         except OSError as error:
             if not self._is_proven.is_set():
                 raise Failed(f"{self._command[0]} cannot be started: {error}") from error

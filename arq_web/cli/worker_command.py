@@ -14,11 +14,13 @@ import click
 from arq_web.cli.app_source import AppSource, takes_app
 from arq_web.cli.arq_worker import ArqFlags, takes_arq_flags
 from arq_web.cli.group import RAW_ARGUMENTS
+from arq_web.cli.health_port import HIGHEST
 from arq_web.cli.process_count import process_count
 from arq_web.cli.reload import Reloader, is_reload_child
-from arq_web.cli.running import WorkerFlags, run_worker
+from arq_web.cli.running import ALL_ADDRESSES, WorkerFlags, run_worker
 from arq_web.cli.supervised import Supervised
 from arq_web.cli.supervisor import Supervisor, own_command
+from arq_web.health.probes import MAX_LAG_S
 from arq_web.logs import LogOutput, LogStyle
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -91,6 +93,27 @@ _WORKER_OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] 
         default="auto",
         help="Event loop; auto takes uvloop where it is installed.",
     ),
+    click.option(
+        "--health-port",
+        type=click.IntRange(1, HIGHEST),
+        metavar="PORT",
+        help="Answer probes there: /livez, /readyz, /startupz, /metrics, /scale. Default: ARQ_WEB_HEALTH_PORT, none.",
+    ),
+    click.option(
+        "--health-host",
+        default=ALL_ADDRESSES,
+        show_default=True,
+        metavar="ADDRESS",
+        help="At this address of the host only.",
+    ),
+    click.option(
+        "--health-max-lag",
+        type=click.FloatRange(1, 86400),
+        default=MAX_LAG_S,
+        show_default=True,
+        metavar="SECONDS",
+        help="Not alive any more when the event loop is blocked for longer.",
+    ),
 )
 
 
@@ -143,7 +166,7 @@ def worker(
         arguments = ctx.meta[RAW_ARGUMENTS]
         count = process_count(processes, source.environ(), reload=reload)
         if count > 1:
-            ctx.exit(Supervisor(own_command(arguments), count).run())
+            ctx.exit(Supervisor(own_command(arguments), count, flags.health_place(source.environ())).run())
         if reload:
             folders = reload_dirs or (source.app_dir or Path.cwd(),)
             ctx.exit(Reloader(arguments, folders, drain_s=flags.drain_s or 0.0).run())

@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from arq_web.cli.supervised import DRAIN, ENV, NOW, READY_FOR_BURST
+from arq_web.health.merged import LOOPBACK
+from arq_web.health.server import open_port
 
 ANSWERS_BYTES = 16
 
@@ -36,30 +38,42 @@ class End:
 class WorkerProcess:
     """One process, from its start to its end."""
 
-    def __init__(self, command: Sequence[str], number: int, on_ready: Callable[[bool], None]) -> None:
+    def __init__(
+        self, command: Sequence[str], number: int, on_ready: Callable[[bool], None], *, has_health: bool = False
+    ) -> None:
         """Start it. Call on the running loop.
 
         Args:
             command: the program and its arguments.
             number: which of the supervisor's processes it is.
             on_ready: called when its worker begins to work; with True if that ends when nothing is left to do.
+            has_health: it is to answer probes, at ``health_port``.
 
         Raises:
             OSError: the system gives us no process.
         """
+        self.number, self.health_port = number, 0
         self._on_ready, self._is_ready = on_ready, False
         self.ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._began_s = time.monotonic()
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            env = {**os.environ, ENV: f"{number} {theirs.fileno()}"}
+        with ExitStack() as given:
+            sockets = [given.enter_context(theirs)]
             try:
-                self._process = _start(command, theirs.fileno(), env)
+                if has_health:
+                    sockets.append(given.enter_context(open_port(LOOPBACK, 0)))
+                    self.health_port = sockets[1].getsockname()[1]
+                self._process = _start(command, number, [each.fileno() for each in sockets])
             except BaseException:
                 self._socket.close()
                 raise
         self._socket.setblocking(False)
         asyncio.get_running_loop().add_reader(self._socket, self._hear)
+
+    @property
+    def is_up(self) -> bool:
+        """Its worker has begun to work."""
+        return self._is_ready
 
     @property
     def pid(self) -> int:
@@ -110,12 +124,13 @@ class WorkerProcess:
         os.kill(self.pid, number)
 
 
-def _start(command: Sequence[str], handle: int, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], number: int, handles: Sequence[int]) -> subprocess.Popen[bytes]:
     # In our own group, so that a terminal's Ctrl-C, Ctrl-Z and end reach it as they reach us. Ctrl-C must not meet a
     # Python that is only starting, which would show a traceback: Supervised unblocks it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    env = {**os.environ, ENV: " ".join(map(str, (number, *handles)))}
     try:
-        return subprocess.Popen(command, pass_fds=(handle,), env=env)  # noqa: S603 - our own command line once more
+        return subprocess.Popen(command, pass_fds=handles, env=env)  # noqa: S603 - our own command line once more
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -11,12 +11,14 @@
     ├── DefinitionError            a task, route or schedule is not well defined
     │   ├── InvalidTask            a function that cannot be a task
     │   ├── DuplicateTask          two tasks under one name
+    │   ├── InvalidMiddleware      a middleware did what none may
     │   ├── InvalidSchedule        a cron expression or period that means nothing
     │   └── InvalidRoute           a route that cannot become a job
     ├── EnqueueError               this call was not enqueued; nothing was written
     │   ├── InvalidArguments       the arguments do not fit the function
     │   ├── NotSerializable        an argument would not arrive as it was sent
     │   ├── PayloadTooLarge        the arguments are over the limit
+    │   ├── InvalidHeaders         a middleware gave the job headers that cannot be
     │   ├── InvalidOption          an option of the call is outside its range
     │   ├── InvalidJobId           an id that cannot be one
     │   ├── JobIdConflict          the id belongs to a job of another task
@@ -55,6 +57,7 @@ from arq_web.errors._enqueue import (
     IdempotentJobGone,
     InvalidArguments,
     InvalidJobId,
+    InvalidHeaders,
     InvalidOption,
     JobIdConflict,
     NothingToTieTo,
@@ -85,6 +88,7 @@ from arq_web.errors._setup import (
     InvalidConfig,
     InvalidRedisUrl,
     InvalidRoute,
+    InvalidMiddleware,
     InvalidSchedule,
     InvalidTask,
     MissingExtra,
@@ -107,9 +111,11 @@ __all__ = [
     "InvalidArguments",
     "InvalidConfig",
     "InvalidJobId",
+    "InvalidHeaders",
     "InvalidOption",
     "InvalidRedisUrl",
     "InvalidRoute",
+    "InvalidMiddleware",
     "InvalidSchedule",
     "InvalidTask",
     "JobCancelled",

@@ -48,6 +48,20 @@ class PayloadTooLarge(EnqueueError):
         )
 
 
+class InvalidHeaders(EnqueueError):
+    """A middleware gave the job headers that cannot be."""
+
+    def __init__(self, task: str, why: str) -> None:
+        self.task, self.why = task, why
+        super().__init__(task, why)
+
+    def __str__(self) -> str:
+        return (
+            f"The headers of this job of {self.task!r} cannot be stored: {self.why}. "
+            "They are a dict of str to str, of 4 KiB in all: put names and ids there, and data into the arguments."
+        )
+
+
 class InvalidOption(EnqueueError):
     """An option of the call is outside its range."""
 

@@ -120,6 +120,17 @@ class DuplicateTask(DefinitionError):
         )
 
 
+class InvalidMiddleware(DefinitionError):
+    """A middleware did what none may."""
+
+    def __init__(self, middleware: str, why: str, remedy: str) -> None:
+        self.middleware, self.why, self.remedy = middleware, why, remedy
+        super().__init__(middleware, why, remedy)
+
+    def __str__(self) -> str:
+        return f"The middleware {self.middleware} {self.why}. {self.remedy}"
+
+
 class InvalidSchedule(DefinitionError):
     """A cron expression or period that means nothing."""
 

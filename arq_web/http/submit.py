@@ -35,6 +35,7 @@ Idempotency = Literal["optional", "required", "off"]
 FULL_RETRY_S: Final = range(5, 11)
 """Of a full queue: spread, so that those who were refused together do not come back together."""
 
+_REPLAYED: Final = "idempotent-replayed"
 _RESULT_STATUSES: Final = frozenset(range(200, 300)) - {202}  # a 202 says that there is no result yet
 _WITHOUT_BODY: Final = frozenset({204, 205})
 
@@ -116,9 +117,9 @@ class Submission:
         owned = self.task if principal is None else self.task.options(owner=principal)
         call = Call(self.task, owned.call_options, (), self.arguments)
         queue = self.front.default_queue.queue_of(call)
-        reply = await queue.send([queue.new_job(call)], once=None if key is None else self._once(key, principal))
-        found = None if reply.jobs[0].created else await self._found(queue.job(reply.jobs[0].id), principal)
-        return await self._told(queue, reply.jobs[0], found)
+        answer = await queue.submit(call, once=None if key is None else self._once(key, principal))
+        found = None if answer.created else await self._found(queue.job(answer.id), principal)
+        return await self._told(queue, answer, found)
 
     def _once(self, key: str, principal: str | None) -> Once:
         keep_ms = kept_ms(self.front.hub.config, self.task.policy)
@@ -144,7 +145,7 @@ class Submission:
     async def _told(self, queue: Queue, answer: Enqueued, info: JobInfo | None) -> Answer:
         """The 202; or, if it ends while the client waits, what the handler says. ``info``: of a job that was there."""
         job: Job[Any] = queue.job(answer.id)
-        headers = {"idempotent-replayed": "true"} if answer.replayed else {}
+        headers = {_REPLAYED: "true"} if answer.replayed else {}
         wait_s = self._wait_s()
         if wait_s is not None:
             info = await self._after(job, wait_s) or info
@@ -194,8 +195,15 @@ async def submit(
         Exception: the framework's own HTTP exception, where the client waits and the handler raised one; and what the
             app's ``owner`` or ``authorize`` raises.
     """
+    answer = await _answer(Submission(front, asked, task, arguments, policy))
+    for observer in front.hub.observers:
+        observer.request_answered(answer.status, is_replayed=_REPLAYED in answer.headers)
+    return answer
+
+
+async def _answer(submission: Submission) -> Answer:
     try:
-        return await Submission(front, asked, task, arguments, policy).answer()
+        return await submission.answer()
     except InvalidHeader as error:
         return problems.invalid_header(error.header, error.why)
     except IdempotencyKeyReused:

@@ -129,6 +129,17 @@ class Inspector:
         """Workers that were heard of in the last ten seconds."""
         return await self._store.workers()
 
+    async def counters(self, minutes: Sequence[int]) -> dict[int, dict[str, int]]:
+        """What happened in each of those minutes (Unix time / 60), by name: ``enqueued``, ``complete``, ..."""
+        keys = [self._base + b"m:%d" % minute for minute in minutes]
+        replies = await asyncio.gather(*(self._execute("HGETALL", key) for key in keys))
+        return {minute: _counts_of(_list(reply)) for minute, reply in zip(minutes, replies, strict=True)}
+
+    async def held_counts(self, workers: Sequence[str]) -> list[int]:
+        """How many jobs of this queue each of the workers holds."""
+        keys = [self._base + b"h:" + worker.encode() for worker in workers]
+        return [_int(reply) for reply in await asyncio.gather(*(self._execute("SCARD", key) for key in keys))]
+
     async def find(self, prefix: str, *, limit: int = 10) -> list[str]:
         """Ids that begin like this, up to about ``limit``: looks through the whole database (SCAN)."""
         ids: list[str] = []
@@ -218,6 +229,10 @@ def _read_reject(entry: bytes) -> Reject:
         return Reject(int(at), reason.decode(errors="replace"), rest[:split].decode(errors="replace"), rest[split:])
     except ValueError:
         return Reject(0, "unreadable entry", "", entry)
+
+
+def _counts_of(pairs: Sequence[Reply]) -> dict[str, int]:
+    return {_bytes(pairs[at]).decode(errors="replace"): _int(pairs[at + 1]) for at in range(0, len(pairs) - 1, 2)}
 
 
 def _bytes(value: Reply) -> bytes:

@@ -31,8 +31,11 @@ STATES = {
     b"x": JobState.CANCELLED,
     b"e": JobState.EXPIRED,
 }
+_DUE_LATER = frozenset({JobState.SCHEDULED, JobState.RETRYING})
 DEFAULT_MAX_CRASHES = 3
 DEFAULT_KEEP_S = 3600
+HEADERS = "h"
+"""Among the JSON options of a call: short, for every job of an app may have them."""
 
 
 class ProgressNote(msgspec.Struct, array_like=True):
@@ -67,7 +70,8 @@ class Note(msgspec.Struct, omit_defaults=True):
 class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     """One job as a worker gets it: what to run, and the fence (attempt, token) that its settle must show.
 
-    ``extra`` holds the options of this one call that only the worker needs: ``timeout_ms``, ``max_tries``, ``keep_ms``.
+    ``extra`` holds the options of this one call that only the worker needs: ``timeout_ms``, ``max_tries``, ``keep_ms``;
+    and, as ``h``, the job's headers.
     """
 
     id: str
@@ -87,11 +91,27 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     extra: dict[str, object]
     cancel_requested: bool = False
     """Its end was asked for before it was claimed: it is not to start."""
+    due_at_ms: int = 0
+    """When it was due to run, where that was not at once: delayed, retried, put back; 0 where it was."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What middleware gave it when it was enqueued; a dict of the caller's own."""
+        return _headers(self.extra)
 
 
 def owner_word(owner: str) -> bytes:
     """How an owner stands among the options: any text, without a space or a line's end in it."""
     return b"o" + quote_from_bytes(owner.encode(), safe=_OWNER_SAFE).encode()
+
+
+def with_headers(extra: bytes, headers: Mapping[str, str]) -> bytes:
+    """The JSON of a call's options, with its headers among them.
+
+    Raises:
+        UnicodeEncodeError: a lone surrogate, which no UTF-8 has.
+    """
+    return _encoder.encode({**(_extra_decoder.decode(extra) if extra else {}), HEADERS: dict(headers)})
 
 
 class UnreadableRecord(ValueError):
@@ -128,6 +148,7 @@ def read_claimed(job_id: str, queue: str, raw: bytes, aside: bytes) -> ClaimedJo
             payload=aside if "a" in options else payload,
             extra=_read_extra(options),
             cancel_requested=b"c" in changes[9],
+            due_at_ms=int(changes[8]),
         )
     except (ValueError, IndexError, msgspec.DecodeError) as error:
         raise UnreadableRecord(f"{raw[:80]!r}: {error}") from error
@@ -148,6 +169,7 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
         succeeded = state is JobState.SUCCEEDED
         has_result = succeeded and b"n" not in flags
         noted = _read_note(note) if note and not succeeded else _NO_NOTE
+        extra = _read_extra(options)
         return JobInfo(
             id=job_id,
             queue=queue,
@@ -161,7 +183,7 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             enqueued_at_ms=int(created),
             since_ms=int(since),
             started_at_ms=int(started) or None,
-            due_at_ms=None if state.is_terminal else int(due) or None,
+            due_at_ms=(int(due) or None) if state in _DUE_LATER else None,
             expires_at_ms=int(options.get("e", 0)) or None,
             keep_result_ms=int(options.get("k", DEFAULT_KEEP_S)) * 1000,
             unique=options["u"].decode() if "u" in options else None,
@@ -176,7 +198,8 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             gone_at_ms=(int(due) or None) if state.is_terminal else None,
             result=note if has_result else None,
             payload=aside if "a" in options else payload,
-            extra=_read_extra(options),
+            extra={name: value for name, value in extra.items() if name != HEADERS},
+            headers=_headers(extra),
         )
     except (ValueError, KeyError, msgspec.DecodeError) as error:
         raise UnreadableRecord(f"{raw[:80]!r}: {error}") from error
@@ -230,6 +253,12 @@ def _read_options(text: bytes) -> dict[str, bytes]:
 def _read_extra(options: Mapping[str, bytes]) -> dict[str, object]:
     extra = options.get(_EXTRA)
     return _extra_decoder.decode(extra) if extra else {}
+
+
+def _headers(extra: Mapping[str, object]) -> dict[str, str]:
+    """Those that are text: other programs may write records, too."""
+    found = extra.get(HEADERS)
+    return {name: text for name, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}
 
 
 def _read_note(raw: bytes) -> Note:

@@ -34,7 +34,7 @@ class Ties(ABC):
             NothingToTieTo: no request is answered here.
         """
         queue, _ = self._anchor()
-        return Tie(queue, awaited_response())
+        return Tie(queue, awaited_response(), "after_response")
 
     def after_commit(self, session: AnySession) -> Tie:
         """Enqueue when the session's transaction was committed: ``queue.after_commit(session).enqueue(task, ...)``.
@@ -57,7 +57,7 @@ class Ties(ABC):
         if loop is None:
             why = "this is a thread, in which nothing can be awaited"
             raise NothingToTieTo("after_commit", why, "Ask for a SyncQueue here, or call it on the event loop.")
-        return Tie(queue, TransactionEnd(session_of(session, "after_commit"), Enqueue(loop)))
+        return Tie(queue, TransactionEnd(session_of(session, "after_commit"), Enqueue(loop)), "after_commit")
 
     def outbox(self, session: AnySession) -> Tie:
         """Write the job into your own database, with your own rows: ``queue.outbox(session).enqueue(task, ...)``.
@@ -77,7 +77,7 @@ class Ties(ABC):
         if target is None:
             remedy = "Make one: ArqWeb(..., outbox=Outbox(engine, outbox_table(metadata))), from arq_web.outbox."
             raise NothingToTieTo("outbox", "this app has none", remedy)
-        return Tie(queue, target(session))
+        return Tie(queue, target(session), "outbox")
 
     @abstractmethod
     def _anchor(self) -> tuple[Queue, asyncio.AbstractEventLoop | None]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +17,8 @@ from anyio import CapacityLimiter
 from arq_web.context import JobContext
 from arq_web.errors import StoreError, UndecodablePayload, UnknownTask, UnstorableResult
 from arq_web.job import ErrorInfo, ProgressInfo
+from arq_web.log_context import bind_job
+from arq_web.middleware import AttemptMiddleware, CallNext, IncomingJob, StopWord, outside
 from arq_web.progress import Progress
 from arq_web.queue import Queue
 from arq_web.registry import Registry
@@ -24,7 +26,7 @@ from arq_web.store.record import ClaimedJob, Note, ProgressNote, encode_note
 from arq_web.store.store import Settlement
 from arq_web.sync_queue import SyncQueue
 from arq_web.task import Task
-from arq_web.worker.deadlines import Deadlines, current_task
+from arq_web.worker.deadlines import Deadline, Deadlines, current_task
 from arq_web.worker.outcome import (
     Cancelled,
     Failed,
@@ -97,6 +99,7 @@ class AttemptRunner:
         threads: int,
         resolver: Resolver | None = None,
         timeout_s: float = 300.0,
+        middleware: Sequence[AttemptMiddleware] = (),
     ) -> None:
         """Know the tasks; run nothing yet.
 
@@ -107,7 +110,9 @@ class AttemptRunner:
             threads: ``def`` tasks at the same time.
             resolver: the framework's part, if there is one.
             timeout_s: of an attempt, where neither call nor task names one.
+            middleware: what stands around each attempt; the first is the outermost.
         """
+        self._middleware = middleware
         self.registry = registry
         self._default_timeout_s = timeout_s
         self._queue_of, self._worker, self._resolver = queue_of, worker, resolver
@@ -130,25 +135,30 @@ class AttemptRunner:
 
     def ended(self, running: Running, outcome: Outcome, settlement: Settlement) -> None:
         """The one line at the end of an attempt."""
-        report_end(running, outcome, settlement)
+        report_end(running, outcome, settlement, self._worker, self.registry.find(running.job.task))
 
     async def run(self, running: Running, limits: AttemptLimits) -> Outcome:
         """One attempt, from stored arguments to outcome. Never raises but when the loop itself is cancelled."""
         job = running.job
+        bind_job(job)
         if job.cancel_requested:
             return Cancelled()
         task = self.registry.find(job.task)
         if task is None:
             unknown = UnknownTask(job.task, [known.name for known in self.registry])
             return Parked(error_info(unknown, "unknown_task"))
-        try:
-            args, kwargs = task.codec.decode_call(job.payload)
-        except UndecodablePayload as error:
-            return Parked(error_info(error, "undecodable"))
+        call: tuple[tuple[object, ...], dict[str, object]] | None = None
+        if not self._middleware:  # else it is for them to say what is decoded
+            try:
+                call = task.codec.decode_call(job.payload)
+            except UndecodablePayload as error:
+                return Parked(error_info(error, "undecodable"))
         self._deadlines = self._deadlines or Deadlines()
         deadline = self._deadlines.begin(running.task or current_task(), limits.timeout_s)
         try:
-            value = await self._call(task, running, args, kwargs)
+            value = await (self._call(task, running, *call) if call else self._pass_on(task, running, deadline))
+        except _Undecodable as error:
+            return Parked(error_info(error.__cause__ or error, "undecodable"))
         except (asyncio.CancelledError, TimeoutError) as error:  # some libraries make the one of the other
             if deadline.has_passed and running.reason is None:
                 deadline.task.uncancel()
@@ -165,6 +175,45 @@ class AttemptRunner:
         if running.progress is not None:
             running.progress.close()
         return _succeeded(task, value, limits.max_result_bytes)
+
+    def _pass_on(self, task: Task[..., Any], running: Running, deadline: Deadline) -> Awaitable[object]:
+        """Through the layers to the task; what comes back may be theirs. No ``async def`` here: it would be a frame."""
+
+        def call(job: IncomingJob) -> Awaitable[object]:
+            try:
+                args, kwargs = task.codec.decode_call(job.payload)
+            except UndecodablePayload as error:
+                raise _Undecodable(*error.args) from error
+            return self._call(task, running, args, kwargs)
+
+        layered: CallNext[IncomingJob] = call
+        for layer in reversed(self._middleware):
+            layered = outside(layer, layered)
+        return layered(self._incoming(task, running, deadline))
+
+    def _incoming(self, task: Task[..., Any], running: Running, deadline: Deadline) -> IncomingJob:
+        job = running.job
+
+        def stopped_by() -> StopWord | None:
+            if running.reason is not None:
+                return running.reason.value
+            return "timeout" if deadline.has_passed else None
+
+        return IncomingJob(
+            id=job.id,
+            task=task.name,
+            queue=job.queue,
+            attempt=job.attempt,
+            failures=job.failures,
+            crashes=job.crashes,
+            max_tries=_max_tries_of(task, job),
+            enqueued_at_ms=job.enqueued_at_ms,
+            claimed_at_ms=job.claimed_at_ms,
+            worker=self._worker,
+            headers=job.headers,
+            payload=job.payload,
+            stopped_by=stopped_by,
+        )
 
     async def _call(
         self, task: Task[..., Any], running: Running, args: tuple[object, ...], kwargs: dict[str, object]
@@ -232,6 +281,7 @@ class AttemptRunner:
             enqueued_at_ms=job.enqueued_at_ms,
             worker=self._worker,
             _stop=running.stop,
+            headers=job.headers,
         )
 
     def _own(self, kind: str, ctx: JobContext, running: Running) -> object:
@@ -261,6 +311,10 @@ def _max_tries_of(task: Task[..., Any] | None, job: ClaimedJob) -> int:
     if isinstance(own, int):
         return own
     return task.policy.max_tries if task is not None else 1
+
+
+class _Undecodable(UndecodablePayload):
+    """Said by us of the job's own arguments: the task may raise its base of something else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,15 @@ from arq_web.worker.child_protocol import FromApp, FromModule, Source
 class Sources:
     """Finds the source of each task of one registry, once."""
 
-    def __init__(self, registry: Registry, app_target: str | None) -> None:
-        self._registry, self._app_target = registry, app_target
+    def __init__(self, registry: Registry, app_target: str | None, *, only_app: bool = False) -> None:
+        """Of one registry.
+
+        Args:
+            registry: the app's tasks.
+            app_target: ``module:name`` of the app; None looks for it among the loaded modules.
+            only_app: a module alone does not do: the app has middleware, which a child must have too.
+        """
+        self._registry, self._app_target, self._only_app = registry, app_target, only_app
         self._is_app_searched = app_target is not None
         self._known: dict[str, Source | InvalidTask] = {}
 
@@ -38,7 +45,7 @@ class Sources:
         return known
 
     def _search(self, task: Task[..., Any]) -> Source | InvalidTask:
-        if OWN_KINDS.issuperset(task.injected.values()):
+        if not self._only_app and OWN_KINDS.issuperset(task.injected.values()):
             found = _in_module(task)
             if found is not None:
                 return found
@@ -46,6 +53,12 @@ class Sources:
             self._app_target, self._is_app_searched = _target_of_app(self._registry), True
         if self._app_target is not None:
             return FromApp(self._app_target)
+        if self._only_app:
+            return InvalidTask(
+                task.name,
+                "its app has middleware, which a child process needs too, and no module has that app at its top level",
+                "Make the app (or the Hub) at the top level of a module, or run it with app-worker module:app.",
+            )
         return InvalidTask(
             task.name,
             "a process task must be importable by a child process, and no module has it as a name at its top level",

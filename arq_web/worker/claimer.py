@@ -42,6 +42,8 @@ class Burst(Enum):
     """What is ready, runs here, or was to be retried by itself."""
     ALL = "all"
     """Everything: what is due later as well, and what runs elsewhere."""
+    NOW = "now"
+    """What is ready or runs here, and nothing that is due later, its own retries neither."""
 
 
 class Waiter(Protocol):
@@ -143,6 +145,8 @@ class Claimer:
         """Nothing was ready: is nothing left either that a burst waits for?"""
         if len(self._table):
             return False
+        if burst is Burst.NOW:
+            return True
         if burst is Burst.READY:
             return time.monotonic() >= self._pending_retry_until_s
         return not any(self._next_due_ms.values()) and not any(self.lease_counts.values())
@@ -207,7 +211,7 @@ class Claimer:
         self.lease_counts[store.queue] = reply.lease_count
         self._next_due_ms[store.queue] = reply.next_due_ms
         if reply.standby and store.queue not in self._standby:
-            emit(events.WORKER_STANDBY, queue=store.queue)
+            emit(events.WORKER_STANDBY, worker=self._worker, queue=store.queue)
             self._standby.add(store.queue)
         elif not reply.standby:
             self._standby.discard(store.queue)
@@ -221,7 +225,7 @@ class Claimer:
 
     async def _wait_for_jobs(self, burst: Burst | None) -> None:
         """Until a wake marker, the next due time, or two seconds."""
-        timeout_s = BURST_LOOK_S if burst and (burst is Burst.READY or len(self._table)) else IDLE_S
+        timeout_s = BURST_LOOK_S if burst and (burst is not Burst.ALL or len(self._table)) else IDLE_S
         due_ms = min((at_ms for at_ms in self._next_due_ms.values() if at_ms), default=0)
         if due_ms:
             timeout_s = min(timeout_s, max(0.001, self._clock.seconds_until(due_ms)))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from arq_web import events
 from arq_web.events import emit
+from arq_web.worker.vitals import Vitals
 from arq_web.worker.worker import Worker
 
 RESTART_AFTER_S = 1.0
@@ -25,6 +26,11 @@ class EmbeddedWorker:
     def is_running(self) -> bool:
         """True while its worker runs."""
         return self._task is not None and not self._task.done()
+
+    @property
+    def vitals(self) -> Vitals | None:
+        """Of its worker; None while it has none (one that failed is started again after a moment)."""
+        return None if self._worker is None else self._worker.vitals
 
     def start(self) -> None:
         """Begin, on the running loop. What the worker refuses at once (InvalidTask, ...) ends the app's start-up."""

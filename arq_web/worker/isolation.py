@@ -58,7 +58,14 @@ class Isolation:
     """Runs attempts in child processes: one attempt at a time in each, and the next one in the same."""
 
     def __init__(
-        self, registry: Registry, queues: QueueSet, neighbours: Neighbours, *, worker: str, app_target: str | None
+        self,
+        registry: Registry,
+        queues: QueueSet,
+        neighbours: Neighbours,
+        *,
+        worker: str,
+        app_target: str | None,
+        has_middleware: bool = False,
     ) -> None:
         """Start nothing yet.
 
@@ -68,9 +75,10 @@ class Isolation:
             neighbours: the worker's sign of life, which lasts until its children are gone too.
             worker: the worker's id, for the jobs' context.
             app_target: ``module:name`` of the app; None looks for it among the loaded modules when it is needed.
+            has_middleware: around attempts or enqueues; then a child loads the app, whatever it runs.
         """
         self._registry, self._queues, self._neighbours, self._worker = registry, queues, neighbours, worker
-        self._sources = Sources(registry, app_target)
+        self._sources = Sources(registry, app_target, only_app=has_middleware)
         self._unloadable: set[str] = set()
         self._children: set[ChildProcess] = set()
         self._idle: list[ChildProcess] = []
@@ -141,7 +149,16 @@ class Isolation:
                 error = invalid
             else:
                 return True
-        emit(events.JOB_NOT_ISOLATED, job=job.id, task=job.task, crashes=job.crashes, error=error)
+        emit(
+            events.JOB_NOT_ISOLATED,
+            job=job.id,
+            task=job.task,
+            queue=job.queue,
+            worker=self._worker,
+            attempt=job.attempt,
+            crashes=job.crashes,
+            error=error,
+        )
         return False
 
     async def _begin(self, request: Run, *, alone: bool) -> ChildProcess:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -21,6 +22,7 @@ from arq_web.events import Event, emit
 from arq_web.store import scripts
 from arq_web.store.store import Held, Renewed, WorkerKind
 from arq_web.worker.clock import ServerClock
+from arq_web.worker.observing import Observing
 from arq_web.worker.outage import WRONG_TYPE
 from arq_web.worker.running import OVERDUE_GRACE_S, HeldInQueue, Running, RunningTable, StopReason
 
@@ -50,16 +52,18 @@ class LeaseKeeper:
         deadline_s: float,
         clock: ServerClock,
         may_exit: bool,
+        observing: Observing | None = None,
     ) -> None:
         self._table, self._target, self._clock = table, target, clock
         self._worker, self._kind, self._lease_ms, self._deadline_s = worker, kind, lease_ms, deadline_s
-        self._may_exit = may_exit
+        self._observing = observing
+        self._may_exit, self.lease_s = may_exit, lease_ms / 1000
         self._client: Any = None
         self._stopping = threading.Event()
         self._kick = threading.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._silent_s = 0.0
-        self._passed_at_s = time.monotonic()
+        self._passed_at_s = self._beat_at_s = time.monotonic()
         self._is_ping_answered = True
         self._blocked_reported = False
         self._outlives = False
@@ -71,7 +75,7 @@ class LeaseKeeper:
         """Begin; call on the loop whose attempts are kept."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread_id = threading.get_ident()
-        self._passed_at_s = time.monotonic()
+        self._passed_at_s = self._beat_at_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="arq_web.leases", daemon=True)
         self._thread.start()
 
@@ -101,9 +105,17 @@ class LeaseKeeper:
         # Not for ever: should only the renewal fail, the others must still be tried.
         await asyncio.wait((future,), timeout=self._deadline_s)
 
+    @property
+    def beat_ago_s(self) -> float | None:
+        """Seconds since the thread last showed that it lives; infinite when it has died; None when it was to end."""
+        if self._stopping.is_set() or self._thread is None:
+            return None
+        return time.monotonic() - self._beat_at_s if self._thread.is_alive() else math.inf
+
     def _run(self) -> None:
         pause_s = RENEW_EVERY_S
         while not self._stopping.is_set():
+            self._beat_at_s = time.monotonic()
             self._kick.wait(pause_s)
             self._kick.clear()
             if self._stopping.is_set() or (self._outlives and not self._threads_left()):
@@ -120,7 +132,9 @@ class LeaseKeeper:
         """Renew every queue's leases; False when Redis did not answer (try again soon)."""
         asked_ms = self._clock.now_ms  # before the look at the table: the server judges by it how old that is
         failure: Exception | None = None
-        for held in self._table.held_by_queue():
+        all_held = self._table.held_by_queue()
+        for held in all_held:
+            self._beat_at_s = time.monotonic()  # each may wait for a Redis that does not answer
             try:
                 self._renew(held, asked_ms)
             except Exception as error:  # noqa: BLE001 - whatever the client raises: the thread must live
@@ -130,6 +144,8 @@ class LeaseKeeper:
                 if WRONG_TYPE not in str(error):  # one queue's broken index is not the others' trouble
                     self._disconnect()
                     break
+        if self._observing is not None and any(held.attempts for held in all_held):
+            self._observing.renewed(is_answered=failure is None)
         if failure is not None:
             return False
         self._failing_since_s = None
@@ -182,7 +198,16 @@ class LeaseKeeper:
         if not running.is_reported_stuck:
             running.is_reported_stuck = True
             job = running.job
-            _say(events.ATTEMPT_STUCK, job=job.id, task=job.task, over_s=overdue_s, stack=self._stack_of(running))
+            _say(
+                events.ATTEMPT_STUCK,
+                job=job.id,
+                task=job.task,
+                queue=job.queue,
+                worker=self._worker,
+                attempt=job.attempt,
+                over_s=overdue_s,
+                stack=self._stack_of(running),
+            )
         elif self._may_exit and self._silent_s > OVERDUE_GRACE_S:
             # The loop has hung through the attempt's whole timeout and more: only an end of the process helps.
             os._exit(EXIT_HUNG)
@@ -204,7 +229,13 @@ class LeaseKeeper:
         self._silent_s += passed_s
         if self._silent_s >= BLOCKED_AFTER_S and not self._blocked_reported and len(self._table):
             self._blocked_reported = True
-            _say(events.LOOP_BLOCKED, blocked_s=self._silent_s, stack=self._loop_stack())
+            _say(
+                events.LOOP_BLOCKED,
+                worker=self._worker,
+                running=len(self._table),
+                blocked_s=self._silent_s,
+                stack=self._loop_stack(),
+            )
 
     def _answer_ping(self) -> None:
         self._is_ping_answered = True

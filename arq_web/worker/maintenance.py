@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from arq_web import events
+from arq_web.enqueuing import Passage
 from arq_web.errors import JobIdConflict, StoreError
 from arq_web.events import emit
-from arq_web.queue import Queue
+from arq_web.queue import Job, Queue
 from arq_web.schedule import Schedule, Ticks
 from arq_web.store.store import FireReply, NewJob, Reclaimed, Store
 from arq_web.worker.clock import ServerClock
 from arq_web.worker.neighbours import Neighbours
+from arq_web.worker.observing import Observing
 from arq_web.worker.outage import Outage
 
 LOOK_EVERY_S = 0.5
@@ -40,9 +43,10 @@ class Reclaimer:
         neighbours: Neighbours,
         outage: Outage,
         clock: ServerClock,
+        observing: Observing | None = None,
     ) -> None:
         self._stores, self._lease_counts, self._neighbours = stores, lease_counts, neighbours
-        self._outage, self._clock = outage, clock
+        self._outage, self._clock, self._observing = outage, clock, observing
 
     async def run(self) -> None:
         """Work until cancelled. The first look is now: a worker that is started again comes for its own jobs."""
@@ -60,21 +64,23 @@ class Reclaimer:
         try:
             reply = await store.reclaim(RECLAIM_COUNT, dead=dead)
             while len(reply.jobs) >= RECLAIM_COUNT:
-                self._report(reply.jobs)
+                self._report(store.queue, reply.jobs)
                 reply = await store.reclaim(RECLAIM_COUNT)
         except StoreError as error:
             await self._outage.wait(error)
             return
         self._clock.saw(reply.now_ms)
-        self._report(reply.jobs)
+        self._report(store.queue, reply.jobs)
         if not reply.earliest_lease_ms:
             self._lease_counts[store.queue] = 0
 
-    @staticmethod
-    def _report(jobs: Sequence[Reclaimed]) -> None:
+    def _report(self, queue: str, jobs: Sequence[Reclaimed]) -> None:
         for job in jobs:
             state = STATE_WORDS.get(job.state, job.state)
-            emit(events.JOB_RECLAIMED, job=job.id, task=job.task, crashes=job.crashes, worker=job.worker, state=state)
+            facts = {"job": job.id, "task": job.task, "queue": queue, "crashes": job.crashes, "worker": job.worker}
+            emit(events.JOB_RECLAIMED, **facts, state=state)
+        if jobs and self._observing is not None:
+            self._observing.reclaimed(queue, jobs)
 
 
 class Firing(Protocol):
@@ -113,6 +119,36 @@ class QueueFiring:
     def new_job(self, tick_ms: int) -> NewJob:
         """The call of one tick, encoded."""
         return self._queue.new_job(self.schedule.job_call(tick_ms))
+
+    async def fire(self, tick_ms: int, next_tick_ms: int, new: NewJob) -> FireReply | Exception:
+        """Enqueue the job of a tick, through the app's middleware. An exception: it refuses the job of this tick.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        fire = functools.partial(self.store.fire, self.name, self.schedule.fingerprint, tick_ms, next_tick_ms)
+        if not self._queue.queues.enqueue_middleware:
+            return await fire(new)
+        replies: list[FireReply] = []
+
+        async def send(passed: NewJob) -> Job[Any]:
+            reply = await fire(passed)
+            replies.append(reply)
+            job_id = reply.job_id if reply.outcome == "fired" else passed.id  # or another process has fired it
+            created = reply.outcome == "fired" and job_id == passed.id
+            return Job(self._queue, job_id, self.schedule.call.task, created=created)
+
+        try:
+            await Passage[Job[Any]](self._queue, new).through(send)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the app's own word: once more would be the same, for ever
+            if not replies and isinstance(error.__cause__, StoreError):
+                raise error.__cause__ from None  # only in other words: when Redis is back, the tick is still to come
+            if not replies:
+                return error
+            emit(events.HELPER_FAILED, helper=f"middleware of schedule {self.name}", error=repr(error))
+        return replies[0]
 
     def conflict(self, tick_ms: int, existing_task: str) -> Exception | None:
         """Somebody gave one of our ids to a job of his own."""
@@ -158,7 +194,7 @@ class Scheduler:
         following_ms = schedule.tick_after(tick_ms, now_ms)
         skipped = schedule.misfire == "skip" and now_ms - tick_ms > SKIP_LATE_MS
         new = None if skipped else self._firing.new_job(tick_ms)
-        reply = await self._ask(tick_ms, following_ms, new)
+        reply, refused = await self._send(tick_ms, following_ms, new)
         self._clock.saw(reply.now_ms)
         if reply.outcome == "conflict":
             error = self._firing.conflict(tick_ms, reply.job_id)
@@ -168,17 +204,27 @@ class Scheduler:
             emit(events.STORE_TROUBLE, redis=self._store.connections.target.address, error=str(error))
             await asyncio.sleep(LOOK_AGAIN_S)
             return await self._declare()
-        return await self._next_tick(reply, tick_ms, None if new is None else new.id)
+        return await self._next_tick(reply, tick_ms, None if new is None or refused else new.id, refused or "missed")
+
+    async def _send(self, tick_ms: int, following_ms: int, new: NewJob | None) -> tuple[FireReply, str]:
+        """What Redis answers; and why the tick passes without its job, where the app's middleware refuses it."""
+        refused = ""
+        if new is not None and isinstance(self._firing, QueueFiring):
+            reply = await self._firing.fire(tick_ms, following_ms, new)
+            if isinstance(reply, FireReply):
+                return reply, ""
+            new, refused = None, f"middleware refused it: {type(reply).__name__}: {reply}"
+        return await self._ask(tick_ms, following_ms, new), refused
 
     async def _ask(self, tick_ms: int, following_ms: int, new: NewJob | None) -> FireReply:
         name, fingerprint = self._firing.name, self._schedule.fingerprint
         return await self._store.fire(name, fingerprint, tick_ms, following_ms, new, asker=self._asker)
 
-    async def _next_tick(self, reply: FireReply, tick_ms: int, job_id: str | None) -> int:
+    async def _next_tick(self, reply: FireReply, tick_ms: int, job_id: str | None, why_none: str) -> int:
         match reply.outcome:
             case "fired":
                 if job_id is None:
-                    self._say_skipped(tick_ms, "missed")
+                    self._say_skipped(tick_ms, why_none)
                 elif reply.job_id != job_id:
                     self._say_skipped(tick_ms, f"job {reply.job_id} still lives")
                 else:
@@ -186,6 +232,7 @@ class Scheduler:
                         events.SCHEDULE_FIRED,
                         schedule=self._firing.name,
                         job=reply.job_id,
+                        queue=self._store.queue,
                         tick=tick_ms,
                         late_ms=reply.now_ms - tick_ms,
                     )
@@ -199,7 +246,8 @@ class Scheduler:
                 return await self._declare()
 
     def _say_skipped(self, tick_ms: int, reason: str) -> None:
-        emit(events.SCHEDULE_SKIPPED, schedule=self._firing.name, tick=tick_ms, reason=reason)
+        name, queue = self._firing.name, self._store.queue
+        emit(events.SCHEDULE_SKIPPED, schedule=name, queue=queue, tick=tick_ms, reason=reason)
 
     async def _wait_for_ours(self, missed_ms: int, theirs_ms: int) -> int:
         """Wait until nobody of the other version is left: its stored tick then stays in the past, and we declare again.

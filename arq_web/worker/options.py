@@ -25,3 +25,5 @@ class WorkerOptions:
     """``module:name`` of the app, from which a child process can load it again."""
     owns_process: bool = False
     """True for ``app-worker``: it may end the process when the event loop hangs for ever."""
+    isolates: bool = True
+    """False: process tasks, and jobs under suspicion of killing their worker, run in the worker itself (in tests)."""

@@ -69,6 +69,10 @@ class Superseded(msgspec.Struct, frozen=True, tag=True):
     """Its lease was lost: another attempt may run. Nothing is recorded."""
 
 
+class WorkerDied(BaseException):
+    """Raised around an attempt instead of killing its worker (``arq_web.testing``): ends it as a death would."""
+
+
 Outcome = Succeeded | Failed | Snoozed | Parked | Cancelled | Interrupted | Crashed | Superseded
 
 
@@ -109,6 +113,8 @@ def outcome_of_error(
     error: BaseException, task: Task[..., Any], job: ClaimedJob, data: dict[str, object] | None
 ) -> Outcome:
     """What an exception of the task means, by its own word (Retry, Snooze, DoNotRetry) or by the task's policy."""
+    if isinstance(error, WorkerDied):
+        return Crashed(error_info(error, "crashed"))
     try:
         return _as_said(error, task, job, data)
     except Exception:  # noqa: BLE001 - a delay or a policy that means nothing must not lose the job

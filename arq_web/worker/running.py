@@ -85,8 +85,8 @@ class Running:
 
     @property
     def ran_ms(self) -> int:
-        """Milliseconds since the attempt began."""
-        return int((time.monotonic() - self.started_at_s) * 1000)
+        """Milliseconds since the attempt began; 0 before."""
+        return max(0, int((time.monotonic() - self.started_at_s) * 1000))
 
     def end_early(self, reason: StopReason) -> None:
         """Cancel the attempt, once, for ``reason``; one that settles already is left alone."""

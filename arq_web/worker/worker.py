@@ -19,12 +19,12 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from arq_web import events
 from arq_web.config import Config
 from arq_web.errors import InvalidConfig, StoreError
 from arq_web.events import emit
+from arq_web.middleware import AttemptMiddleware, Observer
 from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
 from arq_web.registry import Registry
 from arq_web.retry import Backoff, to_ms
@@ -39,17 +39,15 @@ from arq_web.worker.isolation import Isolation
 from arq_web.worker.leases import LeaseKeeper
 from arq_web.worker.maintenance import Firing, QueueFiring, Reclaimer, Scheduler
 from arq_web.worker.neighbours import Neighbours
+from arq_web.worker.observing import WorkerCounts, ending_of, observing, reason_of
 from arq_web.worker.options import WorkerOptions
 from arq_web.worker.outage import Outage
-from arq_web.worker.outcome import (
-    Failed,
-    Outcome,
-    decide,
-    error_info,
-)
+from arq_web.worker.outcome import Failed, Outcome, decide, error_info
+from arq_web.worker.report import report, report_claimed
 from arq_web.worker.running import Running, RunningTable, StopReason
 from arq_web.worker.settler import Settler
 from arq_web.worker.supervision import supervised
+from arq_web.worker.vitals import Vitals
 
 CLAIM_LIMIT_S = 3.0
 """A stopping worker waits so long for the answer of its last claim."""
@@ -61,15 +59,6 @@ LEAVE_LIMIT_S = 0.5
 
 PART = 50
 """Of a claim's attempts begin at once."""
-
-
-@dataclass(slots=True)
-class WorkerCounts:
-    """What the worker did so far."""
-
-    succeeded: int = 0
-    failed: int = 0
-    released: int = 0
 
 
 class Worker:
@@ -86,6 +75,8 @@ class Worker:
         runner: Runner | None = None,
         firings: Sequence[Firing] = (),
         companions: Sequence[Companion] = (),
+        middleware: Sequence[AttemptMiddleware] = (),
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Know what to do; begin nothing yet.
 
@@ -98,6 +89,8 @@ class Worker:
             runner: runs the attempts in the place of the registry's tasks.
             firings: recurring jobs that are no calls of tasks.
             companions: what else runs beside the jobs.
+            middleware: what stands around each attempt of the registry's tasks; the first is the outermost.
+            observers: who counts what happens here.
 
         Raises:
             InvalidTask: a task that runs in a process of its own cannot be imported there.
@@ -118,15 +111,25 @@ class Worker:
             threads=options.concurrency,
             resolver=resolver,
             timeout_s=self._config.timeout_s,
+            middleware=middleware,
         )
         self._neighbours = Neighbours(queues.config.namespace, self.id, queues.config.lock_dir)
         if self._config.lock_dir and not self._neighbours.has_place():
             raise InvalidConfig("lock_dir", self._config.lock_dir, "a folder where this user may make a private one")
-        self._isolation = Isolation(registry, queues, self._neighbours, worker=self.id, app_target=options.app_target)
-        for task in registry:
+        self._isolation = Isolation(
+            registry,
+            queues,
+            self._neighbours,
+            worker=self.id,
+            app_target=options.app_target,
+            has_middleware=bool(middleware or queues.enqueue_middleware),
+        )
+        for task in registry if options.isolates else ():
             self._isolation.check_importable(task)
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
+        self._observing = observing(observers)
+        self.vitals = Vitals(self._table, self._stores, self._stopping, task_count=len(registry))
 
     async def run(self) -> None:
         """Work until told to stop (in a burst: until nothing is left), then drain. Returns when every attempt ended."""
@@ -140,6 +143,7 @@ class Worker:
             await self._leave()
         emit(
             events.WORKER_STOPPED,
+            worker=self.id,
             succeeded=self.counts.succeeded,
             failed=self.counts.failed,
             released=self.counts.released,
@@ -183,11 +187,14 @@ class Worker:
             on_claimed=self._start_attempts,
             most_jobs=self.options.most_jobs,
         )
-        reclaimer = Reclaimer(self._stores, claimer.lease_counts, self._neighbours, self._outage, self._clock)
+        reclaimer = Reclaimer(
+            self._stores, claimer.lease_counts, self._neighbours, self._outage, self._clock, self._observing
+        )
         helpers: list[asyncio.Task[None]] = []
         try:
             self._neighbours.appear()
             self._leases.start()
+            self.vitals.begin(self._leases)
             helpers.append(supervised("settler", self._settler.run))
             helpers.append(supervised("reclaimer", reclaimer.run))
             for firing in self._firings:
@@ -220,6 +227,7 @@ class Worker:
             deadline_s=config.command_deadline_s,
             clock=self._clock,
             may_exit=self.options.owns_process,
+            observing=self._observing,
         )
 
     async def _claim_until_stopped(self, claimer: Claimer) -> None:
@@ -240,13 +248,13 @@ class Worker:
     async def _drain(self) -> None:
         """Wait for the running attempts, at most the drain time; then interrupt and release them."""
         if len(self._table):
-            emit(events.WORKER_DRAINING, running=len(self._table), drain_s=self.options.drain_s)
+            emit(events.WORKER_DRAINING, worker=self.id, running=len(self._table), drain_s=self.options.drain_s)
         await self._wait_for_attempts(0 if self._drained.is_set() else self.options.drain_s)
         if not len(self._table):
             return
         await self._interrupt()
         abandoned = self._table.all()  # they end with the process
-        emit(events.WORKER_CUT_SHORT, released=self.counts.released, abandoned=len(abandoned))
+        emit(events.WORKER_CUT_SHORT, worker=self.id, released=self.counts.released, abandoned=len(abandoned))
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(LEAVE_LIMIT_S):
                 jobs = [(running.store, running.job) for running in abandoned]
@@ -279,6 +287,8 @@ class Worker:
         self._table.add_claimed(store.queue, token, claimed)
         if jobs:
             self._claimer.lease_counts[store.queue] = max(1, self._claimer.lease_counts.get(store.queue, 0))
+            if self._observing is not None:
+                self._observing.begun(claimed)
         self._begin_attempts(claimed)
 
     def _begin_attempts(self, claimed: list[Running]) -> None:
@@ -299,17 +309,10 @@ class Worker:
         """One attempt, from its start to its settlement."""
         job = running.job
         running.may_be_cancelled = True
-        emit(
-            events.JOB_CLAIMED,
-            job=job.id,
-            task=job.task,
-            queue=job.queue,
-            attempt=job.attempt,
-            waited_ms=job.claimed_at_ms - job.enqueued_at_ms,
-        )
+        report_claimed(running, self.id, self._registry.find(job.task))
         outcome: Outcome
         try:
-            if self._isolation.wants(job):
+            if self.options.isolates and self._isolation.wants(job):
                 outcome = await self._isolation.run(running, self._limits(running))
             else:
                 if job.crashes:
@@ -326,7 +329,7 @@ class Worker:
     def _ended(self, running: Running, task: asyncio.Task[None]) -> None:
         """An attempt that ended without a settlement (a fault of ours) must not keep its slot and lease for ever."""
         if not running.is_settling:
-            self._table.remove(running)
+            self._free(running, None, None, Settled.LOST)
         if not task.cancelled() and (error := task.exception()) is not None:
             emit(events.HELPER_FAILED, helper=f"attempt of {running.job.task}", error=repr(error))
 
@@ -342,8 +345,8 @@ class Worker:
         )
         running.is_settling = True  # only now: what fails above is seen by _ended
         if settlement is None:
-            emit(events.LEASE_LOST, job=job.id, task=job.task, attempt=job.attempt)
-            self._table.remove(running)
+            report(events.LEASE_LOST, running, self.id, ran_ms=running.ran_ms)
+            self._free(running, outcome, None, Settled.LOST)
             return
         done = functools.partial(self._settled, running, outcome, settlement)
         self._settler.put(running.store, settlement, done)
@@ -351,29 +354,24 @@ class Worker:
     def _settled(self, running: Running, outcome: Outcome, settlement: Settlement, answer: Settled) -> None:
         """Redis has acknowledged: the slot is free, the line is logged."""
         running.answer = answer
-        self._table.remove(running)
-        job = running.job
+        self._free(running, outcome, settlement, answer)
         if answer is Settled.LOST:
-            emit(events.LEASE_LOST, job=job.id, task=job.task, attempt=job.attempt)
+            report(events.LEASE_LOST, running, self.id, ran_ms=running.ran_ms)
             return
         if settlement.outcome in ("retry", "snooze"):
             self._claimer.expect_retry(settlement.ms)
         if answer is Settled.CANCELLED:
-            emit(events.JOB_CANCELLED, job=job.id, task=job.task, attempt=job.attempt)
+            report(events.JOB_CANCELLED, running, self.id, ran_ms=running.ran_ms)
             return
-        self._count(settlement)
+        self.counts.add(settlement)
         self._runner.ended(running, outcome, settlement)
 
-    def _count(self, settlement: Settlement) -> None:
-        match settlement.outcome:
-            case "complete":
-                self.counts.succeeded += 1
-            case "retry" | "bury" | "crash":
-                self.counts.failed += 1
-            case "release":
-                self.counts.released += 1
-            case _:
-                pass
+    def _free(self, running: Running, outcome: Outcome | None, settlement: Settlement | None, answer: Settled) -> None:
+        """The attempt is over: its slot is free, and whoever counts is told."""
+        self._table.remove(running)
+        if self._observing is not None:
+            ending, reason = ending_of(settlement, answer), reason_of(outcome)
+            self._observing.ended(running, ending, reason, self._clock.now_ms)
 
     def _queue_of(self, schedule: Schedule) -> Queue:
         """The schedule's own queue, or the app's first: the same in every worker, whichever queues it serves."""

@@ -44,7 +44,7 @@ def drain(system: System, size: Size, *, processes: int = 1, **options: Any) -> 
     """
     count = size.jobs(system, DRAIN_S) if processes == 1 else replace(size, quick=False).jobs(system, 2 * DRAIN_S)
     with arena(system, n=count, processes=processes, **options) as here:
-        return _drained(here, "noop") | {"jobs": count}
+        return drained(here, "noop") | {"jobs": count}
 
 
 def io_jobs(system: System, size: Size) -> Figures:
@@ -53,7 +53,7 @@ def io_jobs(system: System, size: Size) -> Figures:
     # Forty rounds of all slots; for a system that cannot fill them, as many as it runs in some seconds.
     count = min(size.count(40 * concurrency), size.jobs(system, 3.0))
     with arena(system, n=count, concurrency=concurrency) as here:
-        figures = _drained(here, "sleep50")
+        figures = drained(here, "sleep50")
         took_s = (max(here.ledger.ends()) - min(here.ledger.starts())) / 1e9
     ideal_s = -(-count // concurrency) * SLEEP_S
     return figures | {"share_of_ideal": ideal_s / took_s, "jobs": count}
@@ -63,7 +63,7 @@ def cpu_jobs(system: System, size: Size) -> Figures:
     """Jobs that compute for 200 us: what is left of the 5,000 per second that one core could do?"""
     count = min(size.count(8000), size.jobs(system, DRAIN_S))
     with arena(system, n=count) as here:
-        figures = _drained(here, "cpu200")
+        figures = drained(here, "cpu200")
     return figures | {"share_of_ideal": figures["drain_per_s"] * CPU_S, "jobs": count}
 
 
@@ -105,7 +105,7 @@ def _deep(system: System, size: Size, count: int) -> float:
     return (len(span) - 1) / ((span[-1] - span[0]) / 1e9)
 
 
-def _drained(here: Arena, task: TaskName) -> Figures:
+def drained(here: Arena, task: TaskName) -> Figures:
     """Enqueue the arena's jobs, then drain them."""
     count = here.spec.n
     empty = here.meter.use()

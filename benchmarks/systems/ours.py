@@ -36,7 +36,34 @@ async def cpu200(index: int, payload: str) -> int:
 
 
 TASKS = {"noop": noop, "sleep50": sleep50, "cpu200": cpu200}
-hub = Hub(url=base.spec().redis_url, tasks=TASKS.values())
+
+
+def watched_hub(variant: str) -> Hub:
+    """With all that watches switched on: metrics, log context, and traces of one job in a hundred, or of all of them.
+
+    The spans go nowhere: what an exporter costs depends on the exporter.
+    """
+    # Only here: the other cells measure memory, too.
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+
+    from arq_web.logs import LogContext  # noqa: PLC0415
+    from arq_web.tracing import Tracing  # noqa: PLC0415
+
+    tracing = Tracing(sample=1.0 if variant == "recorded" else 0.01, tracer_provider=TracerProvider())
+    return Hub(
+        url=base.spec().redis_url,
+        tasks=TASKS.values(),
+        enqueue_middleware=[LogContext().carry],
+        metrics=True,
+        tracing=tracing,
+    )
+
+
+hub = (
+    watched_hub(base.spec().variant)
+    if base.spec().variant in ("watched", "recorded")
+    else Hub(url=base.spec().redis_url, tasks=TASKS.values())
+)
 
 
 def worker_command(spec: WorkerSpec) -> list[str]:
@@ -46,11 +73,15 @@ def worker_command(spec: WorkerSpec) -> list[str]:
 
 
 class Producer:
-    """``Queue.connect``, ``enqueue`` and ``enqueue_many``."""
+    """``Queue.connect``, ``enqueue`` and ``enqueue_many``; the hub's own queue where it is watched."""
 
     async def open(self, spec: WorkerSpec) -> None:
         self._stack = AsyncExitStack()
-        self._queue = await self._stack.enter_async_context(Queue.connect(spec.redis_url))
+        if spec.variant:
+            self._stack.push_async_callback(hub.aclose)
+            self._queue = hub.queue()
+        else:
+            self._queue = await self._stack.enter_async_context(Queue.connect(spec.redis_url))
 
     async def close(self) -> None:
         await self._stack.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from email.message import Message
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from aiosmtpd.handlers import Message as MessageHandler
 from aiosmtpd.smtp import SMTP
 
 from example_app.shop.settings import make_directories
+from tests.support.redis_server import NoRedisServer, running_redis
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +56,19 @@ async def inbox(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Inbox]:
     monkeypatch.setenv("SHOP_SMTP_PORT", str(server.sockets[0].getsockname()[1]))
     yield inbox
     server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Redis of this session; skips the tests that ask for it where there is none."""
+    try:
+        with running_redis() as server:
+            yield server.url
+    except NoRedisServer as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(params=["in memory", "redis"])
+def jobs_redis_url(request: pytest.FixtureRequest) -> str | None:
+    """Every test of jobs runs with and without a Redis: the kit's fixture `jobs` asks for this one."""
+    return request.getfixturevalue("redis_url") if request.param == "redis" else None

@@ -2,8 +2,12 @@
 
 from arq_web import (
     INJECTED,
+    CallNext,
     DoNotRetry,
+    IncomingJob,
     JobContext,
+    Middleware,
+    OutgoingJob,
     Progress,
     Retry,
     Snooze,
@@ -19,9 +23,13 @@ from arq_web_fastapi.routes import background_job
 __all__ = [
     "INJECTED",
     "ArqWeb",
+    "CallNext",
     "DoNotRetry",
     "FromQueue",
+    "IncomingJob",
     "JobContext",
+    "Middleware",
+    "OutgoingJob",
     "Progress",
     "Queue",
     "RequestTime",

@@ -18,11 +18,13 @@ from arq_web.http.front import Front
 from arq_web.http.paths import DEFAULT_ROUTES, RouteName
 from arq_web.http.waiting import MAX_WAITING_COUNT
 from arq_web.hub import Hub, OutboxOfHub, calling_directory
+from arq_web.middleware import AttemptMiddleware, EnqueueMiddleware, Instrument
 from arq_web.queue import DEFAULT_QUEUE
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
 from arq_web_fastapi.checks import collect_routes
 from arq_web_fastapi.depends import STATE
+from arq_web_fastapi.health import add_health_routes
 from arq_web_fastapi.job_routes import FRONT_STATE, add_job_routes
 from arq_web_fastapi.openapi import document_jobs
 from arq_web_fastapi.replay import FastAPIReplayer
@@ -55,6 +57,12 @@ class ArqWeb:
         owner: OwnerOf | None = None,
         max_streams: int = MAX_WAITING_COUNT,
         max_queued: Mapping[str, int] | int | None = None,
+        health_path: str | None = None,
+        health_dependencies: Sequence[params.Depends] = (),
+        middleware: Iterable[AttemptMiddleware] = (),
+        enqueue_middleware: Iterable[EnqueueMiddleware] = (),
+        metrics: bool | Instrument = False,
+        tracing: bool | Instrument = False,
     ) -> None:
         """Attach to ``app``; nothing is opened yet.
 
@@ -75,15 +83,23 @@ class ArqWeb:
             max_streams: event streams and long polls that this process holds open at the same time.
             max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit gets
                 503; default the configuration's (any number).
+            middleware: what stands around each attempt of a job; the first is the outermost.
+            enqueue_middleware: what stands around each enqueue; the first is the outermost.
+            metrics: for Prometheus: True, or an ``arq_web.metrics.Metrics`` that you made.
+            tracing: with OpenTelemetry: True, or an ``arq_web.tracing.Tracing`` that you made.
+            health_path: where ``/livez``, ``/readyz``, ``/startupz``, ``/metrics`` and ``/scale`` are: ``/-/jobs``, for
+                example; default nowhere.
+            health_dependencies: of all of them.
 
         Raises:
             InvalidConfig: the app has an ArqWeb already, or an option is outside its range.
             InvalidTask, DuplicateTask: what was given cannot be.
+            MissingExtra: what metrics or tracing need is not installed.
         """
         if hasattr(app.state, STATE):
             raise InvalidConfig("app", app, "an app without an ArqWeb: one is enough")
         config = config or Config.from_env()
-        self.hub = Hub(
+        self.hub = hub = Hub(
             url=url,
             tasks=tasks,
             schedules=schedules,
@@ -92,23 +108,24 @@ class ArqWeb:
             outbox=outbox,
             max_queued=max_queued,
             app_directory=calling_directory(__name__),
+            middleware=middleware,
+            enqueue_middleware=enqueue_middleware,
+            metrics=metrics,
+            tracing=tracing,
         )
-        self.hub.resolver = FastAPIResolver(app, self.hub)
         replayer = FastAPIReplayer()
+        front = Front.of(
+            hub, replayer, jobs_path=jobs_path, routes=routes, authorize=authorize, owner=owner, max_streams=max_streams
+        )
+        self._attach(app, front, replayer, dependencies)
+        add_health_routes(app, self.hub, health_path, health_dependencies)
+
+    def _attach(
+        self, app: FastAPI, front: Front, replayer: FastAPIReplayer, dependencies: Sequence[params.Depends]
+    ) -> None:
+        self.hub.resolver = FastAPIResolver(app, self.hub)
         self.hub.on_first_use.append(functools.partial(collect_routes, app, self.hub, replayer))
         setattr(app.state, STATE, self.hub)
-        front = Front.of(
-            self.hub,
-            replayer,
-            jobs_path=jobs_path,
-            routes=routes,
-            authorize=authorize,
-            owner=owner,
-            max_streams=max_streams,
-        )
-        self._attach(app, front, dependencies)
-
-    def _attach(self, app: FastAPI, front: Front, dependencies: Sequence[params.Depends]) -> None:
         setattr(app.state, FRONT_STATE, front)
         router = APIRouter(lifespan=self._lifespan)
         add_job_routes(router, front, dependencies)

@@ -33,11 +33,13 @@ from arq_web.http.front import Front
 from arq_web.http.paths import DEFAULT_ROUTES, RouteName
 from arq_web.http.waiting import MAX_WAITING_COUNT
 from arq_web.hub import OutboxOfHub, calling_directory
+from arq_web.middleware import AttemptMiddleware, EnqueueMiddleware, Instrument
 from arq_web.registry import TaskSource
 from arq_web.schedule import Schedule
 from arq_web_litestar._compat import controller_of, function_of, handlers_of, providers_of, reads_body
 from arq_web_litestar.checks import check_job, check_queues
 from arq_web_litestar.depends import STATE_KEY, AppHub, FromQueue
+from arq_web_litestar.health import health_handlers
 from arq_web_litestar.job_routes import job_handlers
 from arq_web_litestar.openapi import JobsDocument
 from arq_web_litestar.replay import LitestarReplayer
@@ -74,6 +76,12 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         owner: OwnerOf | None = None,
         max_streams: int = MAX_WAITING_COUNT,
         max_queued: Mapping[str, int] | int | None = None,
+        health_path: str | None = None,
+        health_guards: Sequence[Guard] = (),
+        middleware: Iterable[AttemptMiddleware] = (),
+        enqueue_middleware: Iterable[EnqueueMiddleware] = (),
+        metrics: bool | Instrument = False,
+        tracing: bool | Instrument = False,
     ) -> None:
         """Nothing is opened before it is used, or the app starts.
 
@@ -93,12 +101,20 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             max_streams: event streams and long polls that this process holds open at the same time.
             max_queued: how many jobs may wait for a worker in each queue, or queue → number: over it a submit gets
                 503; default the configuration's (any number).
+            middleware: what stands around each attempt of a job; the first is the outermost.
+            enqueue_middleware: what stands around each enqueue; the first is the outermost.
+            metrics: for Prometheus: True, or an ``arq_web.metrics.Metrics`` that you made.
+            tracing: with OpenTelemetry: True, or an ``arq_web.tracing.Tracing`` that you made.
+            health_path: where ``/livez``, ``/readyz``, ``/startupz``, ``/metrics`` and ``/scale`` are: ``/-/jobs``, for
+                example; default nowhere.
+            health_guards: of all of them.
 
         Raises:
             InvalidTask, DuplicateTask, InvalidConfig: what was given cannot be.
+            MissingExtra: what metrics or tracing need is not installed.
         """
         config = config or Config.from_env()
-        self.hub = AppHub(
+        self.hub = hub = AppHub(
             url=url,
             tasks=tasks,
             schedules=schedules,
@@ -107,19 +123,18 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
             outbox=outbox,
             max_queued=max_queued,
             app_directory=calling_directory(__name__),
+            middleware=middleware,
+            enqueue_middleware=enqueue_middleware,
+            metrics=metrics,
+            tracing=tracing,
         )
         self.hub.resolver = self._resolver = LitestarResolver()
-        self._replayer = LitestarReplayer()
-        self._front = self.hub.front = Front.of(
-            self.hub,
-            self._replayer,
-            jobs_path=jobs_path,
-            routes=routes,
-            authorize=authorize,
-            owner=owner,
-            max_streams=max_streams,
+        self._replayer = replayer = LitestarReplayer()
+        self._front = hub.front = Front.of(
+            hub, replayer, jobs_path=jobs_path, routes=routes, authorize=authorize, owner=owner, max_streams=max_streams
         )
         self._guards = list(guards)
+        self._health_handlers = health_handlers(self.hub, health_path, health_guards)
         self._document = JobsDocument(self._front)
         self._state = State()
         self._lives: dict[asyncio.AbstractEventLoop, AsyncExitStack] = {}  # two test clients: two loops, one app
@@ -141,7 +156,7 @@ class ArqWeb(InitPlugin, CLIPlugin, ReceiveRoutePlugin):
         # Entered after the app's own and left before them; started after its on_startup hooks, which come later still.
         app_config.lifespan.append(self._lifespan)
         app_config.on_startup.append(self._start)
-        app_config.route_handlers += job_handlers(self._front, self._guards)
+        app_config.route_handlers += [*job_handlers(self._front, self._guards), *self._health_handlers]
         self._front.jobs_path = join_paths([app_config.path or "", self._front.jobs_path])
         if app_config.openapi_config is not None:
             app_config.openapi_config = self._document.documented(app_config.openapi_config)

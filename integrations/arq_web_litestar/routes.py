@@ -126,6 +126,7 @@ def background_job(
     priority: int = 0,
     queue: str | None = None,
     run_in: Literal["worker", "process"] = "worker",
+    log_args: Collection[str] = (),
     result_status: int = 200,
     max_wait: Seconds | None = None,
     idempotency: Idempotency = "optional",
@@ -154,6 +155,7 @@ def background_job(fn: Callable[..., Any] | None = None, /, **options: Any) -> A
         priority: -10 to 10, higher first.
         queue: the queue of its jobs; default the app's default one.
         run_in: ``"process"``: in a child process, for code that holds the GIL or may crash.
+        log_args: the parameters whose values may be in log lines; no others are.
         result_status: the HTTP status of the result, where the function returned: 200 to 299, but 202.
         max_wait: how long ``Prefer: wait=N`` may hold the request for the result, at most 25 s; default: not at all.
         idempotency: ``"required"`` refuses a request without an ``Idempotency-Key``.

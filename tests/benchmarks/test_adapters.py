@@ -14,7 +14,7 @@ from benchmarks.environment import OURS, SYSTEMS, known_modules
 
 ALLOWED = {"benchmarks.systems", "benchmarks.systems.base", "benchmarks.ledger"}
 FACTS = {"PACKAGES", "DELIVERY", "RESULTS_OPTIONAL", "SETTINGS", "ROUGH_RATE", "SPAWNS_PROCESSES"}
-OWN_PACKAGES = {"ours": {"arq_web"}, "taskiq": {"taskiq", "taskiq_redis"}}
+OWN_PACKAGES = {"ours": {"arq_web", "opentelemetry"}, "taskiq": {"taskiq", "taskiq_redis"}}
 
 
 def test_there_is_an_adapter_for_each_peer() -> None:

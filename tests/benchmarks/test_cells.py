@@ -99,3 +99,12 @@ def run_all_and_one_again(here: Arena) -> Workers:
     workers = here.workers()
     here.wait_for_runs(4, workers)
     return workers
+
+
+def test_what_watching_costs_is_a_share_of_the_same_turn() -> None:
+    """The variants that watch are set up, run every job once, and are compared with the one that does not."""
+    figures = CELLS["overhead"].run(OURS, Size(quick=True))
+
+    assert figures["jobs"] == 200
+    assert figures["watched_share"] > 0
+    assert figures["recorded_worker_cpu_us"] > 0

@@ -53,6 +53,11 @@ class Finished:
         """Its output, which must be JSON."""
         return json.loads(self.out)
 
+    @property
+    def json_lines(self) -> list[Any]:
+        """Its output, each line of which must be JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
 
 @dataclass(eq=False)
 class Running:

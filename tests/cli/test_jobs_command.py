@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import redis.asyncio as redis_async
 
 from arq_web import JobState, Queue
+from arq_web.store.inspection import Inspector
 from tests.cli.shop import fail, nap, tell
 from tests.cli.support import SHOP, Project
+from tests.cli.terminal import in_terminal
 from tests.support.waiting import wait_until
 
 
@@ -44,8 +44,7 @@ async def test_ls_lists_one_state(project: Project, queue: Queue, state: str) ->
 
     finished = await project.run("jobs", "ls", SHOP, "--queue", "default", "--state", state, "--json")
 
-    [listing] = finished.json
-    assert [(job["id"], job["state"]) for job in listing["jobs"]] == [(state, state)]
+    assert [(job["id"], job["state"]) for job in finished.json_lines] == [(state, state)]
 
 
 async def test_ls_says_when_there_are_more(project: Project, queue: Queue) -> None:
@@ -73,7 +72,9 @@ async def test_garbage_stays_visible_as_rejects(
     after = await project.run("jobs", "ls", SHOP, "--state", "rejected")
     shown = await project.run("jobs", "show", SHOP, "broken")
     as_json = await project.run("jobs", "show", SHOP, "broken", "--json")
+    [line] = (await project.run("jobs", "ls", SHOP, "--json", "--error", "RECORD")).json_lines
 
+    assert (line["id"], line["state"], line["queue"]) == ("broken", "rejected", "default")
     assert "unreadable" in before.out
     assert "broken" in after.out
     assert "1 rejected" in after.out
@@ -257,13 +258,102 @@ async def test_a_worker_object_is_no_target_for_looking_at_jobs(project: Project
     assert "this command needs the app, or its Hub" in finished.err
 
 
-async def test_json_of_ls_has_counts_jobs_and_rejects(project: Project, queue: Queue) -> None:
-    """For scripts: one array, an object per queue."""
-    job = await queue.enqueue(nap, 1)
+async def test_json_of_ls_is_one_object_per_line_and_nothing_else(project: Project, queue: Queue) -> None:
+    """For jq and grep; what a person is told besides goes to standard error."""
+    jobs = await queue.enqueue_many([nap.call(1) for _ in range(3)])
 
-    listing = json.loads((await project.run("jobs", "ls", SHOP, "--queue", "default", "--json")).out)[0]
+    finished = await project.run("jobs", "ls", SHOP, "--json", "--limit", "2")
 
-    assert listing["counts"]["queued"] == 1
-    assert listing["jobs"][0]["id"] == job.id
-    assert listing["rejects"] == []
-    assert listing["is_complete"] is True
+    assert [(line["id"], line["state"]) for line in finished.json_lines] == [(job.id, "queued") for job in jobs[:2]]
+    assert "There are more" in finished.err
+
+
+async def test_ls_finds_by_task_error_worker_and_state(project: Project, queue: Queue) -> None:
+    """Each narrows; a task goes by its own name, by that with the module, or by a pattern."""
+    dead = await queue.enqueue(fail, "luck")
+    await queue.enqueue(fail.options(id="other"), "money")
+    await project.run(SHOP, "--burst")
+    await queue.enqueue(nap.options(id="napping"), 1)
+    worker = (await dead.info()).worker or ""
+
+    async def ids(*flags: str) -> set[str]:
+        return {line["id"] for line in (await project.run("jobs", "ls", SHOP, "--json", *flags)).json_lines}
+
+    assert await ids("--error", "no LUCK") == {dead.id}
+    assert await ids("--task", "fail") == await ids("--task", "tests.cli.shop:f*") == {dead.id, "other"}
+    assert await ids("--task", "fail", "--state", "queued") == set()
+    assert await ids("--worker", worker) == {dead.id, "other"}
+    assert await ids("--worker", "nobody") == set()
+    assert await ids("--task", "shop:fail") == set()
+
+
+async def test_ls_finds_by_the_time_in_a_state(project: Project, queue: Queue, redis: redis_async.Redis) -> None:
+    """The question is mostly: what runs for too long, what died just now?"""
+    await queue.enqueue(nap.options(id="old"), 1)
+    await queue.enqueue(nap.options(id="new"), 1)
+    key = queue.store.base + b"j:old"
+    record = await redis.get(key)
+    assert isinstance(record, bytes)
+    first, second, rest = record.split(b"\n", 2)
+    created, more = second.split(b" ", 1)
+    await redis.set(key, b"\n".join((first, b"%d %s" % (int(created) - 7_200_000, more), rest)))
+
+    async def ids(*flags: str) -> list[str]:
+        return [line["id"] for line in (await project.run("jobs", "ls", SHOP, "--json", *flags)).json_lines]
+
+    assert await ids("--older-than", "90m") == ["old"]
+    assert await ids("--newer-than", "1h") == ["new"]
+    assert await ids("--older-than", "3h") == await ids("--newer-than", "500ms", "--older-than", "1s") == []
+    refused = await project.run("jobs", "ls", SHOP, "--older-than", "yesterday")
+    assert (refused.code, "no length of time" in refused.err) == (2, True)
+
+
+async def test_ls_looks_behind_the_first_page_for_what_is_wanted(project: Project, queue: Queue) -> None:
+    """A filter that only looks at the first rows finds nothing, and says so as if it knew."""
+    await queue.enqueue_many([nap.call(1) for _ in range(700)])
+    wanted = await queue.enqueue(tell, "X")
+
+    finished = await project.run("jobs", "ls", SHOP, "--task", "tell", "--limit", "1", "--json")
+
+    assert [line["id"] for line in finished.json_lines] == [wanted.id]
+    assert "There are more" not in finished.err
+
+
+async def test_redrive_of_many_shows_a_bar_on_a_terminal_only(project: Project, queue: Queue) -> None:
+    """In a log file it would be noise."""
+    for hub_queue, count in (("default", 150), ("mail", 1)):
+        await queue.enqueue_many([fail.options(queue=hub_queue, max_tries=1).call("luck") for _ in range(count)])
+    await project.run(SHOP, "--burst")
+
+    async with in_terminal(project, "jobs", "redrive", SHOP, "--all-dead") as terminal:
+        await terminal.ended()
+
+    assert "redriving default" in terminal.text
+    assert "100%" in terminal.text
+    assert "default: 150 redriven" in terminal.text
+    assert "mail: 1 redriven" in terminal.text
+    await project.run(SHOP, "--burst")
+    quiet = await project.run("jobs", "redrive", SHOP, "--all-dead")
+    assert (quiet.out, quiet.err) == ("default: 150 redriven\nmail: 1 redriven\n", "")
+
+
+async def test_redrive_that_is_interrupted_can_be_repeated(project: Project, queue: Queue) -> None:
+    """Ctrl-C in the middle: each job is redriven, or dead as before; the second run does the rest."""
+    await queue.enqueue_many([fail.options(max_tries=1).call("luck") for _ in range(3000)])
+    await project.run(SHOP, "--burst", "--log-level", "critical")
+    inspector = Inspector(queue.store)
+
+    async def some_are_redriven() -> bool:
+        return (await inspector.counts()).queued > 0
+
+    async with in_terminal(project, "jobs", "redrive", SHOP, "--all-dead") as terminal:
+        await wait_until(some_are_redriven, description="some are redriven")
+        terminal.interrupt()
+        assert await terminal.ended() == 1
+    counts = await inspector.counts()
+    again = await project.run("jobs", "redrive", SHOP, "--all-dead", "--queue", "default")
+
+    assert "interrupted" in terminal.text
+    assert (counts.queued + counts.dead, counts.dead > 0) == (3000, True)
+    assert again.out == f"default: {counts.dead} redriven\n"
+    assert (await inspector.counts()).queued == 3000

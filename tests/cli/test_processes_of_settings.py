@@ -111,7 +111,7 @@ async def test_a_second_signal_cancels_the_jobs(project: Project) -> None:
     assert await running.ended(within_s=4) == 0
     assert running.count("2 ongoing to cancel") == 2
     done = await project.run("jobs", "ls", "tasks.WorkerSettings", "--json")
-    assert [job["state"] for job in done.json[0]["jobs"]] == ["queued"] * 4
+    assert [job["state"] for job in done.json_lines] == ["queued"] * 4
 
 
 async def test_a_killed_process_is_started_again_and_its_jobs_are_done(project: Project) -> None:

@@ -219,7 +219,8 @@ async def test_json_lines_are_events_with_declared_fields_or_messages(project: P
         if "event" in line:
             assert line.keys() - frame - {"event"} <= fields[line["event"]]
         else:
-            assert line.keys() - {"exc_info"} == frame | {"message"}
+            within = {"job", "task", "queue", "attempt"} if line["logger"] == "shop" else set()
+            assert line.keys() - {"exc_info"} == frame | {"message"} | within
 
 
 async def test_the_apps_own_lines_are_shown_in_the_same_frame(project: Project, queue: Queue) -> None:

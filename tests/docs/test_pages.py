@@ -84,7 +84,7 @@ def _faults(line: str) -> Iterator[str]:
         case []:
             return
         case ["app-worker", *rest]:
-            yield from _faults_of_app_worker(rest)
+            yield from faults_of_app_worker(rest)
         case ["make", *rest]:
             targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
             yield from (f"no target {word!r}" for word in rest if "=" not in word and word not in targets)
@@ -94,7 +94,9 @@ def _faults(line: str) -> Iterator[str]:
             pass
 
 
-def _faults_of_app_worker(words: list[str]) -> Iterator[str]:
+def faults_of_app_worker(words: list[str]) -> Iterator[str]:
+    """What is wrong with the words after ``app-worker``: options that there are not."""
+    words = list(words)
     command: click.Command = app_worker
     while isinstance(command, click.Group) and words and words[0] in command.commands:
         command = command.commands[words.pop(0)]

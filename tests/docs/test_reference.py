@@ -17,6 +17,7 @@ from arq_web import Backoff, Config, JobState, errors
 from arq_web.config import ENV_PREFIX
 from arq_web.errors import InvalidConfig
 from arq_web.events import Event, all_events
+from arq_web.logs import FRAME
 from arq_web.options import TaskPolicy
 from arq_web.store import scripts
 from arq_web.store.scripts import Verb
@@ -50,11 +51,25 @@ def test_every_error_that_ends_a_branch_says_what_why_and_what_to_do() -> None:
 
 def test_every_event_is_listed_with_its_level_logger_fields_and_meaning() -> None:
     """Somebody writes alerts by this table."""
-    page = read("reference/events.md")
+    page = section(read("reference/events.md").partition("\n")[2], "Events")
     rows = [_event_row(event) for event in all_events()]
 
     if rows != [line for line in page.splitlines() if line.startswith("| `")]:
         pytest.fail("The table of reference/events.md must be:\n" + "\n".join(rows), pytrace=False)
+
+
+def test_every_field_of_an_event_is_explained() -> None:
+    """Once, in the order in which the events name them."""
+    rows = table(section(read("reference/events.md"), "Fields"), "field")
+
+    assert [code(row[0])[0] for row in rows] == list(dict.fromkeys(f for event in all_events() for f in event.fields))
+
+
+def test_the_keys_of_a_json_line_are_listed() -> None:
+    """A collector is set up by them."""
+    rows = table(section(read("reference/events.md"), "JSON"), "key")
+
+    assert {key for row in rows for key in code(row[0])} == FRAME
 
 
 def test_every_setting_is_listed_with_variable_default_and_range() -> None:
@@ -75,7 +90,7 @@ def test_every_environment_variable_is_listed() -> None:
     ours = re.compile(r"(?<![\w<])(ARQ_WEB_[A-Z][A-Z_]*[A-Z]|REDIS_URL|NO_COLOR)\b")
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "arq_web").rglob("*.py")]
     # Set by our commands for themselves.
-    internal = {"ARQ_WEB_RELOAD_PARENT", "ARQ_WEB_SUPERVISED", "ARQ_WEB_WATCH_PARENT"}
+    internal = {"ARQ_WEB_CHILD_LOG", "ARQ_WEB_RELOAD_PARENT", "ARQ_WEB_SUPERVISED", "ARQ_WEB_WATCH_PARENT"}
 
     assert {name for source in sources for name in ours.findall(source)} - internal <= set(ours.findall(page))
 

@@ -76,6 +76,28 @@ async def test_the_short_way_is_taken(store: Store) -> None:
     assert await _calls(store, "get") == before + 1
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"extra": b'{"h":{"tenant":"acme"}}'}, {"owner": "ada {", "extra": b'{"max_tries":2}'}],
+    ids=["h", "all"],
+)
+async def test_what_only_the_worker_reads_goes_the_short_way(
+    connections: Connections, namespace: str, options: dict[str, Any]
+) -> None:
+    """An app with middleware gives headers to all its jobs."""
+    one, other = Store(connections, namespace, "one"), Store(connections, namespace, "other")
+    before = await _calls(one, "get")
+
+    assert await send(one, lone(**options), scripts.ENQUEUE) == [0, 1, b"a"]
+
+    assert await _calls(one, "get") == before
+    await send(other, lone(**options), LONG_WAY)
+    records = [await _text(store, b"j:a") for store in (one, other)]
+    ends = [record.split(b" ", 1)[1] for record in records]  # without the times
+    assert ends[0] == ends[1]
+    assert options["extra"] in ends[0]
+
+
 async def test_sent_again_it_is_created_once(store: Store) -> None:
     answers = [await send(store, lone(), scripts.ENQUEUE) for _ in range(3)]
 
@@ -104,7 +126,6 @@ async def test_lone_jobs_keep_their_order_among_others(store: Store) -> None:
         {"max_crashes": 1},
         {"keep_s": 1},
         {"unique": "key"},
-        {"extra": b'{"max_tries":2}'},
         {"payload": LARGE},
     ],
     ids=lambda options: next(iter(options)),

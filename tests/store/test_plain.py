@@ -61,6 +61,18 @@ OPTIONS = [
 ]
 OPTIONS += ["e4102444800000", "k0", "k60", "kx", "u42", "a1", "zfuture", "", "\t", "{", "{}", '{"keep_ms":5}', "nA{"]
 OPTIONS += ["k60 nNONCE", "nA nB", "nA k60", "nA e1", "nA u42", 'nA {"keep_ms":5}']
+OPTIONS += [
+    '{"h":{"tenant":"a b"}}',
+    'k60 {"h":{"x":"u42 {"}}',
+    'nA p5 {"h":{}}',
+    "nA{ {}",
+    "u42 {}",
+    " {}",
+    "{} {}",
+    "k60{}",
+    "p5{",
+    "nA c1{",
+]
 TASKS = [b"shop.tasks:send_mail", b"t", b"{", b"a{b}", b"a\x0bb"]
 CREATED = [b"1763640000000", b"1", b"01", b"9" * 14, b"9" * 15, b"", b"-1"]
 
@@ -248,8 +260,20 @@ async def test_both_ways_settle_alike(
     await assert_alike(store, "settle", settle_arguments(ended), prepare)
 
 
-@pytest.mark.parametrize("options", [{}, {"nonce": "-"}, {"keep_s": 60}, {"max_crashes": 1}, {"priority": 5}], ids=str)
-async def test_nearly_every_job_is_plain(store: Store, options: dict[str, int | str]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"nonce": "-"},
+        {"keep_s": 60},
+        {"max_crashes": 1},
+        {"priority": 5},
+        {"extra": b'{"h":{"tenant":"acme"}}'},
+        {"nonce": "-", "keep_s": 60, "extra": b'{"timeout_ms":5,"h":{"tenant":"a {b"}}'},
+    ],
+    ids=str,
+)
+async def test_nearly_every_job_is_plain(store: Store, options: dict[str, int | str | bytes]) -> None:
     """Else all this is for nothing: nobody would notice but by the time it takes."""
     await store.enqueue([new_job("a", **options)])
 
@@ -260,7 +284,14 @@ async def test_nearly_every_job_is_plain(store: Store, options: dict[str, int | 
 
 
 @pytest.mark.parametrize(
-    "line", [b"q\n1 " + b"a" * 500_000, b"q\n1 t" + b" {}" * 200_000, b"r 1 0 0 0 " + b"9" * 500_000]
+    "line",
+    [
+        b"q\n1 " + b"a" * 500_000,
+        b"q\n1 t" + b" {}" * 200_000,
+        b"q\n1 t" + b" nA {" * 100_000,
+        b"q\n1 t " + b"a" * 500_000,
+        b"r 1 0 0 0 " + b"9" * 500_000,
+    ],
 )
 async def test_a_long_line_without_an_end_does_not_keep_redis(store: Store, line: bytes) -> None:
     """Whose bytes they are is found out in one pass. If each letter began another, it would take minutes."""

@@ -24,7 +24,7 @@ end
 
 -- An attempt that did not end leaves its job at the head: where it was when it was created.
 local function back_to_head(id, j)
-  j.state, j.since, j.flags = 'q', now_ms, only_watched(j)
+  j.state, j.since, j.due, j.flags = 'q', now_ms, now_ms, only_watched(j)
   write(id, j)
   make_ready(id, j, (j.created - 1735689600000) * 1000)
   wake()

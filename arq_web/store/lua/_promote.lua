@@ -14,7 +14,7 @@ local function promote()
     local j = jobs[i]
     if not j then reject(id, 'due without a readable record')
     elseif (j.state == 's' or j.state == 't') and not expired(id, j) then
-      j.state, j.since, j.due = 'q', now_ms, 0
+      j.state, j.since = 'q', now_ms -- its due time stays: from then on it has waited for a worker
       write(id, j)
       make_ready(id, j)
     end

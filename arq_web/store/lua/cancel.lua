@@ -15,7 +15,7 @@ redis.call('ZREM', DUE, id)
 if j.state == 'r' or by_worker then
   set_flag(j, 'c')
   if j.state ~= 'r' then
-    j.state, j.since, j.due = 'q', now_ms, 0
+    j.state, j.since, j.due = 'q', now_ms, now_ms
     make_ready(id, j, (j.created - 1735689600000) * 1000)
     wake()
   end

@@ -12,7 +12,7 @@ if not TERMINAL[j.state] then return 'live' end
 if holder_of(j.unique) then return 'held' end
 check_indexes()
 redis.call('ZREM', DEAD, id)
-j.state, j.failures, j.crashes, j.token, j.since, j.due, j.flags = 'q', 0, 0, '-', now_ms, 0, '-'
+j.state, j.failures, j.crashes, j.token, j.since, j.due, j.flags = 'q', 0, 0, '-', now_ms, now_ms, '-'
 j.nonce, j.expires = nonce, 0 -- its time to start has passed: it is asked for again
 j.spec = spec_of(j)
 write(id, j)

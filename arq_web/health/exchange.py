@@ -1,0 +1,139 @@
+"""One request, one answer, and the end of the connection: as much of HTTP/1.1 as a probe needs. Both sides of it."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from arq_web.health.routes import HealthAnswer
+
+Answerer = Callable[[str, str], Awaitable[HealthAnswer]]
+"""(path, Accept header) → answer."""
+MOST_OPEN = 64
+"""Connections at the same time: a probe opens one. Who comes on top of that finds the connection closed."""
+MOST_HEAD_BYTES = 16_384
+CLIENT_LIMIT_S = 5.0
+"""A client may take so long, all in all: one that sends nothing, or reads nothing, holds its place no longer."""
+
+_log = logging.getLogger("arq_web.health")
+
+
+class BadAnswer(Exception):
+    """What answers there is no HTTP server, or none of ours."""
+
+
+@asynccontextmanager
+async def answering_on(listening: socket.socket, answer: Answerer) -> AsyncIterator[None]:
+    """Answer on the running loop; at the end everything that is open is cut.
+
+    Args:
+        listening: bound and listening; is closed at the end.
+        answer: to each GET.
+    """
+    exchange = _Exchange(answer)
+    server = await asyncio.start_server(exchange.accept, sock=listening, limit=MOST_HEAD_BYTES)
+    try:
+        yield
+    finally:
+        server.close()
+        await exchange.cut()
+
+
+class _Exchange:
+    """The open connections of one server."""
+
+    def __init__(self, answer: Answerer) -> None:
+        self._answer = answer
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def cut(self) -> None:
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._open) >= MOST_OPEN:
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(self._converse(reader, writer), name="arq_web.health")
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(CLIENT_LIMIT_S):
+                writer.write(await self._response(reader))
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass  # it went, or was too slow
+        finally:
+            writer.transport.abort()
+
+    async def _response(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return _written(431, HealthAnswer.of(431, {"error": "That is too long for a probe."}))
+        line, _, rest = head.decode("latin-1").partition("\r\n")
+        words = line.split(" ")
+        if len(words) != 3 or not words[2].startswith("HTTP/1.") or not words[1].startswith("/"):
+            return _written(400, HealthAnswer.of(400, {"error": "That is no HTTP/1.1 request."}))
+        if words[0] not in ("GET", "HEAD"):
+            return _written(405, HealthAnswer.of(405, {"error": "Only GET and HEAD."}), "allow: GET, HEAD\r\n")
+        try:
+            answer = await self._answer(words[1].partition("?")[0], _header(rest, "accept"))
+        except Exception:  # noqa: BLE001 - of what somebody else has made: metrics
+            _log.exception("GET %s has failed", words[1])
+            answer = HealthAnswer.of(500, {"error": "This has failed; the log of the process says why."})
+        return _written(answer.status, answer, with_body=words[0] == "GET")
+
+
+async def ask(host: str, port: int, path: str, accept: str = "") -> HealthAnswer:
+    """Ask another process. Sets no limit of time: the caller does.
+
+    Args:
+        host: of the other one.
+        port: where it answers.
+        path: what to ask.
+        accept: a header to pass on.
+
+    Raises:
+        OSError: nobody listens there.
+        BadAnswer: it answers something else.
+    """
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        accepted = f"accept: {accept}\r\n" if accept else ""
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\n{accepted}connection: close\r\n\r\n".encode("latin-1"))
+        head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    line, _, rest = head.decode("latin-1").partition("\r\n")
+    words = line.split(" ", 2)
+    if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+        raise BadAnswer(f"{host}:{port} does not answer in HTTP")
+    return HealthAnswer(int(words[1]), body, _header(rest, "content-type"))
+
+
+def _header(lines: str, name: str) -> str:
+    for line in lines.split("\r\n"):
+        found, _, value = line.partition(":")
+        if found.strip().lower() == name:
+            return value.strip()
+    return ""
+
+
+def _written(status: int, answer: HealthAnswer, more: str = "", *, with_body: bool = True) -> bytes:
+    head = (
+        f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: {answer.media_type}\r\n"
+        f"content-length: {len(answer.body)}\r\ncache-control: no-store\r\n{more}connection: close\r\n\r\n"
+    )
+    return head.encode("latin-1") + (answer.body if with_body else b"")

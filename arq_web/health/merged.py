@@ -1,0 +1,158 @@
+"""Several worker processes behind one port: their supervisor asks each of them, and gives one answer.
+
+A process that hangs makes all of it not alive: only somebody from outside can end it. One that has died does not: its
+supervisor starts it again, and the end of all processes would cost the jobs of the healthy ones. It is not ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from arq_web.health.exchange import BadAnswer, ask
+from arq_web.health.routes import PATHS, HealthAnswer, unknown_path
+
+CHILD_LIMIT_S = 2.5
+"""A process's own answer may take two seconds, where Redis is silent."""
+LOOPBACK = "127.0.0.1"
+_GONE = HealthAnswer.of_reasons({"gone": "it ends, or has ended"}, {})
+"""Of a process whose port is closed: the system will soon tell its supervisor of its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One worker process."""
+
+    number: int
+    port: int
+    """Where it answers, on the loopback."""
+    is_up: bool
+    """Its worker works, or did."""
+
+
+class MergedHealth:
+    """The answers of all processes as one."""
+
+    def __init__(self, count: int, children: Callable[[], Sequence[Child]], is_proven: Callable[[], bool]) -> None:
+        """Ask nothing yet.
+
+        Args:
+            count: how many processes there are to be.
+            children: those that there are.
+            is_proven: one of them has worked already.
+        """
+        self._count, self._children, self._is_proven = count, children, is_proven
+
+    async def answer(self, path: str, accept: str = "") -> HealthAnswer:
+        """Answer a GET; see ``HealthRoutes.answer``."""
+        if path == "/metrics":
+            return await self._metrics()
+        if path.startswith("/scale"):
+            return await self._first(path)
+        if path not in PATHS:
+            return unknown_path(path)
+        children = sorted(self._children(), key=lambda child: child.number)
+        answers = await asyncio.gather(*(_asked(child, path) for child in children))
+        said = dict(zip(children, answers, strict=True))
+        reasons = self._why_not_live(said) if path == "/livez" else self._why_not_all(said)
+        return HealthAnswer.of_reasons(
+            reasons, {"processes": {str(child.number): _body(answer) for child, answer in said.items()}}
+        )
+
+    def _why_not_live(self, said: dict[Child, HealthAnswer | None]) -> dict[str, str]:
+        if self._is_proven() and not any(child.is_up for child in said):
+            return {"processes": "none of them works any more"}
+        judged = {child: answer for child, answer in said.items() if child.is_up and answer is not _GONE}
+        return {name: why for child, answer in judged.items() for name, why in _wrong(child, answer)}
+
+    def _why_not_all(self, said: dict[Child, HealthAnswer | None]) -> dict[str, str]:
+        reasons = {name: why for child, answer in said.items() for name, why in _wrong(child, answer)}
+        if len(said) < self._count:
+            reasons["processes"] = f"{len(said)} of {self._count} run"
+        return reasons
+
+    async def _first(self, path: str) -> HealthAnswer:
+        """What is the same whoever is asked: the numbers of queues."""
+        answer: HealthAnswer | None = None
+        for child in self._children():
+            if child.is_up and (answer := await _asked(child, path)) is not None and answer.status != 503:
+                return answer
+        return answer or HealthAnswer.of(503, {"error": "No process is up yet."})
+
+    async def _metrics(self) -> HealthAnswer:
+        """Of all processes, each sample with its process's number; the newer formats are not for merging."""
+        children = [child for child in self._children() if child.is_up]
+        answers = await asyncio.gather(*(_asked(child, "/metrics") for child in children))
+        pages = {child.number: answer for child, answer in zip(children, answers, strict=True) if answer is not None}
+        good = {number: answer for number, answer in pages.items() if answer.status == 200}
+        if not good:
+            return next(iter(pages.values()), HealthAnswer.of(503, {"error": "No process is up yet."}))
+        text = merged_metrics({number: answer.body.decode() for number, answer in sorted(good.items())})
+        return HealthAnswer(200, text.encode(), next(iter(good.values())).media_type)
+
+
+def merged_metrics(pages: dict[int, str]) -> str:
+    """One page of Prometheus' text format from several: a family's samples together, each with the label ``process``.
+
+    Args:
+        pages: number of the process → its page.
+    """
+    heads: dict[str, list[str]] = {}
+    samples: dict[str, list[str]] = {}
+    for number, page in pages.items():
+        family = ""
+        for line in page.splitlines():
+            if line.startswith(("# HELP ", "# TYPE ")):
+                family = line.split(" ", 3)[2]
+                head = heads.setdefault(family, [])
+                if not any(each.split(" ", 2)[1] == line.split(" ", 2)[1] for each in head):
+                    head.append(line)
+            elif line and not line.startswith("#"):
+                samples.setdefault(family, []).append(_labelled(line, number))
+    lines = [line for family in (heads | samples) for line in (*heads.get(family, ()), *samples.get(family, ()))]
+    return "\n".join(lines) + "\n"
+
+
+def _labelled(sample: str, number: int) -> str:
+    """``name{a="b"} 1`` with the process's label; names have neither brace nor space in them."""
+    brace, space = sample.find("{"), sample.find(" ")
+    label = f'process="{number}"'
+    if 0 <= brace < space:
+        rest = sample[brace + 1 :]
+        return f"{sample[:brace]}{{{label}{'' if rest.startswith('}') else ','}{rest}"
+    return f"{sample[:space]}{{{label}}}{sample[space:]}"
+
+
+async def _asked(child: Child, path: str) -> HealthAnswer | None:
+    """What a process says; None for one that keeps silent."""
+    try:
+        async with asyncio.timeout(CHILD_LIMIT_S):
+            return await ask(LOOPBACK, child.port, path)
+    except TimeoutError:
+        return None
+    except (OSError, BadAnswer):
+        return _GONE
+
+
+def _wrong(child: Child, answer: HealthAnswer | None) -> list[tuple[str, str]]:
+    name = f"process {child.number}"
+    if answer is None:
+        return [(name, "it does not answer")]
+    if answer.status == 200:
+        return []
+    reasons: dict[str, str] = _body(answer).get("reasons", {})
+    return [(name, "; ".join(reasons.values()) or f"it answers with {answer.status}")]
+
+
+def _body(answer: HealthAnswer | None) -> dict[str, Any]:
+    if answer is None:
+        return {}
+    try:
+        body = msgspec.json.decode(answer.body)
+    except msgspec.DecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}

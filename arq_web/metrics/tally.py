@@ -1,0 +1,133 @@
+"""What is counted, as plain numbers: a job costs two dictionary look-ups and three additions, whoever reads them later.
+
+Written on the event loop (of several, in tests; so under a lock), read by whichever thread answers a scrape.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from arq_web.middleware import EndedAttempt, Ending
+
+UNKNOWN = "(unknown)"
+"""Stands for all tasks that the app does not know."""
+FINAL: tuple[Ending, ...] = ("succeeded", "dead", "cancelled", "expired")
+"""Endings after which the job has ended too."""
+WAS_LOST: Ending = "lost"
+
+
+class Spread:
+    """How many values fell into each bucket, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """One more."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class TaskTally:
+    """Of one task in one queue."""
+
+    __slots__ = ("enqueued", "attempts", "wait", "run", "total", "recovered", "never_ended")  # noqa: RUF023 - a life's order
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.enqueued = 0
+        self.attempts: dict[tuple[Ending, str], int] = {}
+        """By ending and reason."""
+        self.wait, self.run, self.total = Spread(bounds), Spread(bounds), Spread(bounds)
+        self.recovered = 0
+        self.never_ended = 0
+        """Of those that were recovered, the dead: no attempt of theirs has ended."""
+
+    @property
+    def poisoned(self) -> int:
+        """Dead because their attempts took the process along, the worker's or (from the last try on) a child."""
+        return self.never_ended + self.attempts.get(("dead", "crashed"), 0)
+
+
+class Tally:
+    """Of one app in one process. The observer of its workers."""
+
+    def __init__(self, bounds_s: Sequence[float], command_bounds_s: Sequence[float]) -> None:
+        """Nothing has happened yet.
+
+        Args:
+            bounds_s: of the buckets for jobs, ascending.
+            command_bounds_s: of those for commands to Redis.
+        """
+        self.name_of: Callable[[str], str | None] = lambda task: task
+        """The name under which a task is counted, whatever a job calls it; None for one that the app does not know."""
+        self.tasks: dict[tuple[str, str], TaskTally] = {}
+        """By queue, and a task's name."""
+        self.enqueues: dict[tuple[str, str], Spread] = {}
+        """By queue and outcome."""
+        self.renewals = {"ok": 0, "failed": 0}
+        self.http_answers: Counter[int] = Counter()
+        """By status."""
+        self.replays = 0
+        self.round_trips = Spread(command_bounds_s)
+        self._bounds_s, self._command_bounds_s = bounds_s, command_bounds_s
+        self._by_call: dict[tuple[str, str], TaskTally] = {}
+        self._lock = threading.Lock()
+
+    def attempt_begun(self, task: str, queue: str) -> None:
+        """Nothing to count: what runs now is asked of the workers."""
+
+    def attempt_ended(self, ended: EndedAttempt) -> None:
+        """One attempt more."""
+        ending, how = ended.ending, (ended.ending, ended.reason)
+        with self._lock:
+            tally = self._by_call.get((ended.queue, ended.task)) or self._tally_of(ended.queue, ended.task)
+            tally.attempts[how] = tally.attempts.get(how, 0) + 1
+            tally.wait.add(ended.waited_s)
+            tally.run.add(ended.ran_s)
+            if ending in FINAL:
+                tally.total.add(ended.total_s)
+
+    def job_reclaimed(self, task: str, queue: str, *, is_dead: bool) -> None:
+        """One job less of a worker that is gone."""
+        with self._lock:
+            tally = self._tally_of(queue, task)
+            tally.recovered += 1
+            tally.never_ended += is_dead
+
+    def leases_renewed(self, *, is_answered: bool) -> None:
+        """One renewal more; by one thread only."""
+        self.renewals["ok" if is_answered else "failed"] += 1
+
+    def enqueued(self, task: str, queue: str, outcome: str, took_s: float) -> None:
+        """One enqueue more."""
+        with self._lock:
+            spread = self.enqueues.get((queue, outcome))
+            if spread is None:
+                spread = self.enqueues[queue, outcome] = Spread(self._command_bounds_s)
+            spread.add(took_s)
+            if outcome in ("created", "tied"):
+                tally = self._by_call.get((queue, task)) or self._tally_of(queue, task)
+                tally.enqueued += 1
+
+    def request_answered(self, status: int, *, is_replayed: bool) -> None:
+        """One answer more of a route that is a job."""
+        with self._lock:
+            self.http_answers[status] += 1
+            self.replays += is_replayed
+
+    def _tally_of(self, queue: str, task: str) -> TaskTally:
+        name = self.name_of(task)
+        key = queue, name or UNKNOWN
+        tally = self.tasks.get(key)
+        if tally is None:
+            tally = self.tasks[key] = TaskTally(self._bounds_s)
+        if name is not None:  # else the names are not ours, and there may be any number of them
+            self._by_call[queue, task] = tally
+        return tally
