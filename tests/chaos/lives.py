@@ -29,7 +29,7 @@ from arq_web import (
     task,
 )
 from arq_web.store.store import Store
-from arq_web.task import AsyncTask
+from arq_web.task import AsyncTask, Task
 from tests.support.audit import jobs_of
 from tests.support.forked import Request
 from tests.support.journal import note
@@ -128,8 +128,11 @@ def _unimportable() -> AsyncTask[[], str]:
     return unimportable
 
 
-IN_WORKER_ONLY = [_unimportable()]
-TASKS = (add, measure, nap, fail_once, fail, snooze_once, survive, tick, ignore_the_end, square, *IN_WORKER_ONLY)
+IN_WORKER_ONLY = [_unimportable()]  # not by a name in this module
+TASKS: tuple[Task[..., Any], ...] = (
+    *(add, measure, nap, fail_once, fail, snooze_once, survive, tick, ignore_the_end, square),
+    *IN_WORKER_ONLY,
+)
 
 
 @dataclass(slots=True, eq=False)

@@ -236,7 +236,7 @@ class Scene:
         """A suspect that its worker ran itself, as it had said."""
         found = [job for job in self.jobs_at_kill if job.id == job_id]
         is_there = bool(found) and found[0].state is JobState.RUNNING and _is_suspect(found[0])
-        return is_there and self.gate.executed("blame")
+        return is_there and self.gate.executed("blame") > 0
 
     async def replay(self, commands: Sequence[Command]) -> None:
         """P2: whatever the dead process sent comes once more, and late: it changes nothing."""
