@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from arq_web.errors import EnqueueError
 from arq_web.store import scripts
+from arq_web.store.measuring import measure_as_leader
 from arq_web.store.relaying import RelayedRow, RelayStore
 from arq_web.store.store import (
     Held,
@@ -196,6 +197,24 @@ def abandons() -> Step:
 
 def blames() -> Step:
     return lambda store: store.blame("a", 2, "2.a")
+
+
+def measures(leader: str) -> Step:
+    """What is told of times differs from one moment to the next."""
+
+    async def send(store: Store) -> object:
+        measured = await measure_as_leader(store, leader, HOUR_MS)
+        return measured and (measured.ready, measured.scheduled, measured.running, measured.dead, measured.rejected)
+
+    return send
+
+
+def hastens(ms: int, nonce: str) -> Step:
+    async def send(store: Store) -> object:
+        arguments = scripts.HASTEN.arguments((), ms=ms, nonce=nonce)
+        return await store.connections.get(store.base).run_script(scripts.HASTEN.script, (store.base,), arguments)
+
+    return send
 
 
 def lapses(name: str) -> Step:
@@ -393,6 +412,9 @@ SENDINGS = [
     Sending("blame", "an attempt", A_IS_SUSPECT, blames(), settles("complete", attempt=2)),
     Sending("blame", "and then a release", A_IS_SUSPECT, blames(), steps(settles("release", attempt=2), OTHER_CLAIMS)),
     Sending("abandon", "before the job is another's", A_RUNS, abandons(), steps(settles("release"), OTHER_CLAIMS)),
+    Sending("measure", "without a leader", A_RUNS, measures("first"), measures("second")),
+    Sending("measure", "while another leads", steps(A_RUNS, measures("first")), measures("second"), None),
+    Sending("hasten", "what is due later", enqueue(job("a", due="d60000")), hastens(60_000, "once"), claims("1.a")),
     Sending("declare", "a new schedule", NOTHING, declares("print"), fires(1000, 2000, job("tick"))),
     # Of two specs the last to arrive counts, so a copy that comes after the other's would count again.
     Sending("declare", "another spec", declares("older"), declares("print"), fires(1000, 2000, None)),
