@@ -85,7 +85,8 @@ class Tally:
 
     def attempt_ended(self, ended: EndedAttempt) -> None:
         """One attempt more."""
-        ending, how = ended.ending, (ended.ending, ended.reason)
+        ending = ended.ending
+        how = ending, ended.reason
         with self._lock:
             tally = self._by_call.get((ended.queue, ended.task)) or self._tally_of(ended.queue, ended.task)
             tally.attempts[how] = tally.attempts.get(how, 0) + 1

@@ -91,7 +91,7 @@ async def test_a_leader_that_is_gone_is_followed_by_another(store: Store) -> Non
 
 async def test_a_key_of_another_kind_does_not_stop_it(store: Store, redis: redis_async.Redis) -> None:
     """It is overwritten: it is a hint who leads, no more."""
-    await redis.rpush(store.base + b"lead", "what")  # type: ignore[misc]
+    await redis.rpush(store.base + b"lead", "what")
 
     assert await measure_as_leader(store, "first", 60_000) is not None
     assert await measure_as_leader(store, "second", 60_000) is None
