@@ -86,7 +86,7 @@ class Tally:
     def attempt_ended(self, ended: EndedAttempt) -> None:
         """One attempt more."""
         ending = ended.ending
-        how: tuple[Ending, str] = (ending, ended.reason)
+        how = ending, ended.reason
         with self._lock:
             tally = self._by_call.get((ended.queue, ended.task)) or self._tally_of(ended.queue, ended.task)
             tally.attempts[how] = tally.attempts.get(how, 0) + 1

@@ -102,8 +102,7 @@ def sentry_server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             self.send_header("content-length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as its base calls it
-            pass
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - its name
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
