@@ -75,6 +75,8 @@ class IncomingJob(msgspec.Struct):
     payload: bytes
     stopped_by: Callable[[], StopWord | None]
     """Why the attempt is being cancelled, for who catches a CancelledError; None while it is not."""
+    call_task: Callable[[IncomingJob], Awaitable[Any]] | None = None
+    """What the innermost layer's ``call_next`` comes to (for the runner; not part of the stable API)."""
 
     def __repr__(self) -> str:
         return f"<IncomingJob {self.id} {self.task} attempt={self.attempt}>"  # arguments are nobody's to log
@@ -106,27 +108,30 @@ class EndedAttempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Observer(Protocol):
-    """Who counts what a worker does. Called on its loop: must not wait, and must not raise."""
+    """Who counts what a worker does. Called on its loop: must not wait, and must not raise.
+
+    A class that derives from this one defines the methods that it wants called; the others cost nothing.
+    """
 
     def attempt_begun(self, task: str, queue: str) -> None:
         """A slot is taken."""
-        ...
+        return
 
     def attempt_ended(self, ended: EndedAttempt) -> None:
         """A slot is free again."""
-        ...
+        return
 
     def job_reclaimed(self, task: str, queue: str, *, is_dead: bool) -> None:
         """It was taken from a worker that is gone; ``is_dead`` when that was one crash too many."""
-        ...
+        return
 
     def leases_renewed(self, *, is_answered: bool) -> None:
         """One renewal of all that is held was answered, or not. Called from the thread of the renewals."""
-        ...
+        return
 
     def request_answered(self, status: int, *, is_replayed: bool) -> None:
         """A route that is a job has answered; ``is_replayed`` with the job that an earlier request has made."""
-        ...
+        return
 
 
 def checked_layers(option: str, given: Iterable[L]) -> list[L]:

@@ -112,7 +112,11 @@ class AttemptRunner:
             timeout_s: of an attempt, where neither call nor task names one.
             middleware: what stands around each attempt; the first is the outermost.
         """
-        self._middleware = middleware
+        self._layered: CallNext[IncomingJob] | None = None
+        if middleware:
+            self._layered = _call_task
+            for layer in reversed(middleware):
+                self._layered = outside(layer, self._layered)
         self.registry = registry
         self._default_timeout_s = timeout_s
         self._queue_of, self._worker, self._resolver = queue_of, worker, resolver
@@ -147,16 +151,10 @@ class AttemptRunner:
         if task is None:
             unknown = UnknownTask(job.task, [known.name for known in self.registry])
             return Parked(error_info(unknown, "unknown_task"))
-        call: tuple[tuple[object, ...], dict[str, object]] | None = None
-        if not self._middleware:  # else it is for them to say what is decoded
-            try:
-                call = task.codec.decode_call(job.payload)
-            except UndecodablePayload as error:
-                return Parked(error_info(error, "undecodable"))
         self._deadlines = self._deadlines or Deadlines()
         deadline = self._deadlines.begin(running.task or current_task(), limits.timeout_s)
         try:
-            value = await (self._call(task, running, *call) if call else self._pass_on(task, running, deadline))
+            value = await self._work(task, running, deadline)
         except _Undecodable as error:
             return Parked(error_info(error.__cause__ or error, "undecodable"))
         except (asyncio.CancelledError, TimeoutError) as error:  # some libraries make the one of the other
@@ -176,20 +174,18 @@ class AttemptRunner:
             running.progress.close()
         return _succeeded(task, value, limits.max_result_bytes)
 
-    def _pass_on(self, task: Task[..., Any], running: Running, deadline: Deadline) -> Awaitable[object]:
-        """Through the layers to the task; what comes back may be theirs. No ``async def`` here: it would be a frame."""
+    def _work(self, task: Task[..., Any], running: Running, deadline: Deadline) -> Awaitable[object]:
+        """The task's value, or that of the layers around it. No ``async def`` here and below: they would be frames."""
+        if self._layered is None:
+            return self._call_with(running.job.payload, task, running)
+        return self._layered(self._incoming(task, running, deadline))
 
-        def call(job: IncomingJob) -> Awaitable[object]:
-            try:
-                args, kwargs = task.codec.decode_call(job.payload)
-            except UndecodablePayload as error:
-                raise _Undecodable(*error.args) from error
-            return self._call(task, running, args, kwargs)
-
-        layered: CallNext[IncomingJob] = call
-        for layer in reversed(self._middleware):
-            layered = outside(layer, layered)
-        return layered(self._incoming(task, running, deadline))
+    def _call_with(self, payload: bytes, task: Task[..., Any], running: Running) -> Awaitable[object]:
+        try:
+            args, kwargs = task.codec.decode_call(payload)
+        except UndecodablePayload as error:
+            raise _Undecodable(*error.args) from error
+        return self._call(task, running, args, kwargs)
 
     def _incoming(self, task: Task[..., Any], running: Running, deadline: Deadline) -> IncomingJob:
         job = running.job
@@ -198,6 +194,9 @@ class AttemptRunner:
             if running.reason is not None:
                 return running.reason.value
             return "timeout" if deadline.has_passed else None
+
+        def call_task(incoming: IncomingJob) -> Awaitable[object]:
+            return self._call_with(incoming.payload, task, running)
 
         return IncomingJob(
             id=job.id,
@@ -213,6 +212,7 @@ class AttemptRunner:
             headers=job.headers,
             payload=job.payload,
             stopped_by=stopped_by,
+            call_task=call_task,
         )
 
     async def _call(
@@ -299,6 +299,12 @@ class AttemptRunner:
             with contextlib.suppress(Exception):  # it is only more about the error
                 data = self._resolver.describe(error)
         return outcome_of_error(error, task, job, data)
+
+
+def _call_task(job: IncomingJob) -> Awaitable[object]:
+    """What stands inside of all layers."""
+    assert job.call_task is not None
+    return job.call_task(job)
 
 
 def lost_child(reason: str) -> ErrorInfo:

@@ -51,15 +51,15 @@ class Observing:
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         # Looked up once: two of these are called for each job.
-        self._begun = [each.attempt_begun for each in observers]
-        self._ended = [each.attempt_ended for each in observers]
-        self._reclaimed = [each.job_reclaimed for each in observers]
-        self._renewed = [each.leases_renewed for each in observers]
+        self._begun = _own_methods(observers, "attempt_begun")
+        self._ended = _own_methods(observers, "attempt_ended")
+        self._reclaimed = _own_methods(observers, "job_reclaimed")
+        self._renewed = _own_methods(observers, "leases_renewed")
         self._reported: set[str] = set()
 
     def begun(self, claimed: Sequence[Running]) -> None:
         """Attempts have taken their slots."""
-        for running in claimed:
+        for running in claimed if self._begun else ():
             self._tell(self._begun, running.job.task, running.job.queue)
 
     def ended(self, running: Running, ending: Ending, reason: str, now_ms: int) -> None:
@@ -79,7 +79,11 @@ class Observing:
             ran_ms / 1000 if ran_ms > 0 else 0.0,
             total_ms / 1000 if total_ms > 0 else 0.0,
         )
-        self._tell(self._ended, ended)
+        for each in self._ended:
+            try:
+                each(ended)
+            except Exception as error:  # noqa: BLE001 - who counts must not cost a job
+                self._report(each, error)
 
     def reclaimed(self, queue: str, jobs: Sequence[Reclaimed]) -> None:
         """Jobs were taken from workers that are gone."""
@@ -95,9 +99,18 @@ class Observing:
             try:
                 each(*facts, **words)
             except Exception as error:  # noqa: BLE001 - who counts must not cost a job
-                if each.__qualname__ not in self._reported:
-                    self._reported.add(each.__qualname__)
-                    emit(events.HELPER_FAILED, helper=f"observer {each.__qualname__}", error=repr(error))
+                self._report(each, error)
+
+    def _report(self, method: Callable[..., None], error: Exception) -> None:
+        if method.__qualname__ not in self._reported:
+            self._reported.add(method.__qualname__)
+            emit(events.HELPER_FAILED, helper=f"observer {method.__qualname__}", error=repr(error))
+
+
+def _own_methods(observers: Sequence[Observer], name: str) -> list[Callable[..., None]]:
+    """Not those that do nothing."""
+    inherited = getattr(Observer, name)
+    return [getattr(each, name) for each in observers if getattr(type(each), name) is not inherited]
 
 
 def observing(observers: Sequence[Observer]) -> Observing | None:
