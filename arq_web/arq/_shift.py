@@ -79,7 +79,8 @@ class Shift:
         if not self._is_stopping:
             self._is_stopping = True
             self._engine.stop()
-            self._watch = asyncio.create_task(self._hurry_without_redis(), name="arq_web.arq.watch")
+            if not self.task.done():
+                self._watch = asyncio.create_task(self._hurry_without_redis(), name="arq_web.arq.watch")
 
     def hurry(self) -> None:
         """Running jobs do not end although they were cancelled: wait no longer."""

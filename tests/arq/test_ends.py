@@ -189,3 +189,14 @@ async def test_a_job_behind_thousands_can_be_run_by_hand(pool: ArqRedis, make_wo
     assert first is not None
     assert first.state is JobState.QUEUED
     assert len(await pool.queued_jobs()) == 1002
+
+
+async def test_a_worker_that_has_ended_leaves_nothing_that_watches_it(pool: ArqRedis, make_worker: MakeWorker) -> None:
+    """It is closed after its burst: there is nothing left to hurry."""
+    await pool.enqueue_job("ok")
+    worker = make_worker([ok])
+    await worker.main()
+
+    await worker.close()
+
+    assert "arq_web.arq.watch" not in {each.get_name() for each in asyncio.all_tasks()}
