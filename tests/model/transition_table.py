@@ -305,6 +305,8 @@ class Queue:
             return "foreign", ""
         standing = self._standing_in_the_way(now, job, []) if job else None
         if schedule.fired == tick:
+            if job and schedule.is_skipped:
+                return "moved", ""
             if job and standing and standing.id == job.id and not _is_same_request(standing, job):
                 return "moved", job.id  # by another process, or the id has gone to another job since
             if job is None and not schedule.is_skipped:

@@ -107,6 +107,17 @@ async def test_a_skipped_tick_moves_on_without_a_job(declared: Store) -> None:
     assert await members(declared, "ready") == []
 
 
+async def test_a_job_comes_too_late_for_a_tick_that_was_skipped(declared: Store) -> None:
+    """Whoever skipped it: it is not told that its job was made."""
+    await declared.fire("nightly", "spec", TICK_MS, NEXT_MS, None, asker="one")
+
+    late = await declared.fire("nightly", "spec", TICK_MS, NEXT_MS, new_job("tick"), asker="another")
+    again = await declared.fire("nightly", "spec", TICK_MS, NEXT_MS, new_job("tick"), asker="one")
+
+    assert _without_time(late) == _without_time(again) == ("moved", NEXT_MS, "")
+    assert await members(declared, "ready") == []
+
+
 async def test_a_tick_is_skipped_while_the_job_of_an_earlier_one_lives(declared: Store) -> None:
     """``overlap="skip"``: all ticks share a unique key, and the answer names the job that holds it."""
     await declared.fire("nightly", "spec", TICK_MS, NEXT_MS, new_job("tick-1", unique="cron:nightly"))

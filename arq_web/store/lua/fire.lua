@@ -1,8 +1,8 @@
 -- fire: enqueue the job of one tick and move the schedule on, if that tick is the stored one and its time has come.
 -- Exactly one job per tick, whoever asks, however often. Without a job it only moves on (a skipped misfire).
 -- Returns {outcome, now_ms, stored tick ms, id}: 'fired' (the id is an earlier job's, when that holds the unique key), 'early',
--- 'moved' (another process was first), 'foreign' (another spec was declared), 'absent' (not declared), 'conflict' (the job's id
--- belongs to another task; then its name for the id). Uses _places, _create.
+-- 'moved' (another process was first, or somebody has skipped it: then no id), 'foreign' (another spec was declared), 'absent' (not
+-- declared), 'conflict' (the job's id belongs to another task; then its name for the id). Uses _places, _create.
 local name = ARGV[1]
 local fingerprint = ARGV[2]
 local tick_ms = tonumber(ARGV[3])
@@ -20,6 +20,7 @@ local outcome, id
 local a = ARGV[jobs_from] and arguments(jobs_from)
 if a then outcome, id = obstacle(a) end
 if tonumber(fired) == tick_ms then -- by this very request, sent again; or by another process, whose job has another nonce
+  if a and skipper ~= '' then return { 'moved', now_ms, tick, '' } end -- somebody has skipped it: this job is not made
   local is_others = outcome == CONFLICT or outcome == EXISTS and id == a.id or not a and skipper ~= asker
   return { is_others and 'moved' or 'fired', now_ms, tick, is_others and a and a.id or id or '' }
 end
