@@ -7,6 +7,7 @@ supervisor starts it again, and the end of all processes would cost the jobs of 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ CHILD_LIMIT_S = 2.5
 LOOPBACK = "127.0.0.1"
 _GONE = HealthAnswer.of_reasons({"gone": "it ends, or has ended"}, {})
 """Of a process whose port is closed: the system will soon tell its supervisor of its end."""
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)",?')
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class MergedHealth:
 def merged_metrics(pages: dict[int, str]) -> str:
     """One page of Prometheus' text format from several: a family's samples together, each with the label ``process``.
 
+    A label of that name that a sample has already becomes ``exported_process``, as Prometheus itself would have it.
+
     Args:
         pages: number of the process → its page.
     """
@@ -105,7 +109,7 @@ def merged_metrics(pages: dict[int, str]) -> str:
     samples: dict[str, list[str]] = {}
     for number, page in pages.items():
         family = ""
-        for line in page.splitlines():
+        for line in page.split("\n"):  # that alone ends a line here: what else Python calls one may be in a label
             if line.startswith(("# HELP ", "# TYPE ")):
                 family = line.split(" ", 3)[2]
                 head = heads.setdefault(family, [])
@@ -121,10 +125,20 @@ def _labelled(sample: str, number: int) -> str:
     """``name{a="b"} 1`` with the process's label; names have neither brace nor space in them."""
     brace, space = sample.find("{"), sample.find(" ")
     label = f'process="{number}"'
-    if 0 <= brace < space:
-        rest = sample[brace + 1 :]
-        return f"{sample[:brace]}{{{label}{'' if rest.startswith('}') else ','}{rest}"
-    return f"{sample[:space]}{{{label}}}{sample[space:]}"
+    if not 0 <= brace < space:
+        return f"{sample[:space]}{{{label}}}{sample[space:]}"
+    labels: dict[str, str] = {}
+    end = brace + 1
+    while (found := _LABEL.match(sample, end)) is not None:
+        labels[found[1]] = found[2]
+        end = found.end()
+    if (own := labels.pop("process", None)) is not None:
+        name = "exported_process"
+        while name in labels:
+            name = f"exported_{name}"
+        labels[name] = own
+    inside = ",".join([label, *(f'{name}="{value}"' for name, value in labels.items())])
+    return f"{sample[:brace]}{{{inside}{sample[end:]}"
 
 
 async def _asked(child: Child, path: str) -> HealthAnswer | None:

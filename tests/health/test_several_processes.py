@@ -7,6 +7,8 @@ import signal
 import time
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from arq_web import Queue
 from arq_web.health.merged import merged_metrics
@@ -191,3 +193,22 @@ def test_pages_of_metrics_are_merged_by_family() -> None:
         'a_total{process="1",q="x y"} 1.0\na_total{process="1"} 2.0\na_total{process="2",q="{"} 4.0 1700000000\n'
         '# TYPE b gauge\nb{process="1"} 3\n'
     )
+
+
+def test_labels_of_the_apps_own_cannot_spoil_the_page_of_all_processes() -> None:
+    """One named as ours, one that only looks so, values with line ends in them that are none to Prometheus."""
+    registry = CollectorRegistry()
+    ours = Counter("own", "Of the app.", ["process", "text"], registry=registry)
+    spared = Counter("spared", "Of the app.", ["exported_process", "process"], registry=registry)
+    texts = ["a\u2028b", "c\x85d", "e\x0bf", "g\nh", 'i"j\\', "process=", "}"]
+    for text in texts:
+        ours.labels("theirs", text).inc()
+    spared.labels("x", "y").inc()
+    page = generate_latest(registry).decode()
+
+    families = {family.name: family for family in text_string_to_metric_families(merged_metrics({1: page, 2: page}))}
+
+    found = [sample.labels for sample in families["own"].samples if sample.name == "own_total"]
+    assert found == [{"process": n, "exported_process": "theirs", "text": text} for n in "12" for text in texts]
+    labels = {"process": "2", "exported_process": "x", "exported_exported_process": "y"}
+    assert labels in [sample.labels for sample in families["spared"].samples]
