@@ -113,7 +113,7 @@ class Tracing:
     def around_attempt(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Awaitable[Any]:
         """``process {queue}``; current while the task runs, so that its own spans and enqueues are children of it."""
         creation = self._extracted(job.headers) if job.headers else _ROOT
-        if random() >= self._sample and not _is_in_trace(creation):  # noqa: S311 - no secret; it is below 1
+        if random() >= self._sample and not self._is_in_trace(creation):  # noqa: S311 - no secret; it is below 1
             # Never taken back: this context is the attempt's own, and ends with it.
             attach(_UNSEEN if creation is _ROOT else trace.set_span_in_context(_Unseen(INVALID_SPAN_CONTEXT), creation))
             return call_next(job)
@@ -170,6 +170,13 @@ class Tracing:
             self._fields = frozenset(propagate.get_global_textmap().fields)
         return _ROOT if self._fields.isdisjoint(headers) else propagate.extract(headers, _ROOT)
 
+    def _is_in_trace(self, creation: Context) -> bool:
+        """A link is to what somebody sees; a child follows its parent, seen or not."""
+        if creation is _ROOT:
+            return False
+        enqueued = trace.get_current_span(creation).get_span_context()
+        return enqueued.is_valid if self._is_child else enqueued.trace_flags.sampled
+
     def _inject(self, span: Span, job: OutgoingJob) -> None:
         """Give the job what its attempts need.
 
@@ -205,10 +212,6 @@ class _Unseen(NonRecordingSpan):
 
 
 _UNSEEN = trace.set_span_in_context(_Unseen(INVALID_SPAN_CONTEXT), _ROOT)
-
-
-def _is_in_trace(creation: Context) -> bool:
-    return creation is not _ROOT and trace.get_current_span(creation).get_span_context().is_valid
 
 
 def _link_to(creation: Context) -> Sequence[Link]:

@@ -376,6 +376,33 @@ async def test_what_belongs_to_a_trace_is_recorded_whatever_share_of_the_others(
     assert link.context.span_id == _id(await recorder.one("send default"))
 
 
+@pytest.mark.parametrize("link", ["link", "child"])
+async def test_headers_for_baggage_alone_do_not_make_an_attempt_part_of_a_trace(
+    redis_url: str, namespace: str, link: Relation
+) -> None:
+    """The request was not chosen: the share of attempts that are is ours to say, but for its children."""
+    recorder = Recorder(sampler=ParentBased(ALWAYS_OFF))
+    attempts = Recorder()
+    web = make_hub(redis_url, namespace, in_thread, tracing=Tracing(link, tracer_provider=recorder.provider))
+    tracing = Tracing(link, sample=0, tracer_provider=attempts.provider)
+    hub = make_hub(redis_url, namespace, in_thread, tracing=tracing)
+    token = context.attach(baggage.set_baggage("tenant", "acme"))
+    try:
+        with recorder.tracer.start_as_current_span("request"):
+            job = await web.queue().enqueue(in_thread)
+    finally:
+        context.detach(token)
+    async with working(hub):
+        _, tenant = await hub.queue().job(job.id, in_thread).result(10)
+    headers = (await job.info()).headers
+    await web.aclose()
+    await hub.aclose()
+
+    assert {"traceparent", "baggage"} <= headers.keys()
+    assert tenant == "acme"
+    assert not attempts.spans
+
+
 @pytest.mark.parametrize("wrong", [{"link": "parent"}, {"sample": 1.5}, {"sample": "all"}])
 def test_what_cannot_be_is_refused_at_the_start(wrong: dict[str, Any]) -> None:
     """Not at the first job."""
