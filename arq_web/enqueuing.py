@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
 from arq_web.errors import InvalidHeaders, InvalidMiddleware, PayloadTooLarge
-from arq_web.middleware import CallNext, OutgoingJob, name_of, outside
+from arq_web.middleware import CallNext, EnqueueMiddleware, OutgoingJob, name_of, outside
 from arq_web.store.messages import NewJob
 from arq_web.store.record import with_headers
 
@@ -23,7 +23,23 @@ H = TypeVar("H")
 MOST_HEADER_BYTES = 4096
 """Of a job's headers as JSON: they are read and written with each of its transitions."""
 
+LOOK_S = 1.0
+"""Between looks at a batch, of which some have arrived: do the others get on?"""
+MOST_IDLE_LOOKS = 10
+
 _GIVE_A_HANDLE = "An enqueue must give a handle: return await call_next(job), or raise an error of your own."
+
+
+class _Layer:
+    """One layer's part in the passage of one job: what it called, and what it heard."""
+
+    __slots__ = ("error", "has_called", "is_calling", "layer")
+
+    def __init__(self, layer: EnqueueMiddleware) -> None:
+        self.layer = layer
+        self.has_called = self.is_calling = False
+        self.error: BaseException | None = None
+        """What its last ``call_next`` raised."""
 
 
 class Passage(Generic[H]):
@@ -32,37 +48,40 @@ class Passage(Generic[H]):
     def __init__(self, queue: Queue, new: NewJob, batch_count: int = 1) -> None:
         """Of a batch of so many jobs."""
         self._queue, self._new, self._batch_count = queue, new, batch_count
-        self._layers = queue.queues.enqueue_middleware
-        self._innermost = 0
+        self._layers = [_Layer(layer) for layer in queue.queues.enqueue_middleware]
+        self._may_resend = True
         self._has_arrived = False
         self._handles: list[H] = []
-        self._error: BaseException | None = None
+        self.step_count = 0
+        """Rises while it gets on."""
 
-    async def through(self, send: Callable[[NewJob], Awaitable[H]]) -> H:
+    async def through(self, send: Callable[[NewJob], Awaitable[H]], *, may_resend: bool = True) -> H:
         """Pass it through the layers; in the middle of them ``send`` it as it has become.
+
+        Where ``send`` has raised, a layer may call it again (but with ``may_resend=False``): a copy of a job that
+        was written after all is known by its nonce.
 
         Raises:
             InvalidHeaders, PayloadTooLarge: what the layers made of it cannot be sent.
             InvalidMiddleware: a layer gave no handle and no error, or did what none may.
             Exception: what a layer or ``send`` raised.
         """
+        self._may_resend = may_resend
 
         async def arrive(job: OutgoingJob) -> H:
-            try:
-                handle = await send(self._checked(job))
-            except BaseException as error:
-                self._error = error
-                raise
+            self._has_arrived = True
+            handle = await send(self._checked(job))
             self._handles.append(handle)
             return handle
 
         call: CallNext[OutgoingJob] = arrive
-        for index in range(len(self._layers) - 1, -1, -1):
-            call = self._entered(index, outside(self._layers[index], call))
+        for layer in reversed(self._layers):
+            call = outside(layer.layer, self._next_of(layer, call))
         new = self._new
         await call(OutgoingJob(new.id, new.task, self._queue.name, {}, new.payload, self._batch_count))
         if not self._handles:
-            raise self._without_handle() from self._error
+            layer = self._innermost()
+            raise self._without_handle(layer) from layer.error
         return self._handles[0]
 
     def through_now(self, send: Callable[[NewJob], H], where: str) -> H:
@@ -80,47 +99,77 @@ class Passage(Generic[H]):
             passing.send(None)
         except StopIteration as done:
             return cast("H", done.value)
-        waits = _what_waits(passing)
+        layer, waits = self.waiting_layer, _what_waits(passing)
         with contextlib.suppress(RuntimeError):  # it ignores its end: what it wanted is not done either way
             passing.close()
         raise InvalidMiddleware(
-            name_of(self._layers[self._innermost]),
+            layer,
             f"waits for something (in {waits}), and the enqueue was {where}, which is not awaited",
             "Look it up before, in the request for example, and leave it in a context variable; "
             "or enqueue with await queue.enqueue(...).",
         )
 
-    def _entered(self, index: int, call: CallNext[OutgoingJob]) -> CallNext[OutgoingJob]:
-        def enter(job: OutgoingJob) -> Awaitable[Any]:
-            self._innermost = index
-            return call(job)
+    @property
+    def waiting_layer(self) -> str:
+        """The name of the layer that it is in, before its ``call_next`` or after it."""
+        return name_of(next((each for each in self._layers if not each.is_calling), self._layers[-1]).layer)
 
-        return enter
+    def _next_of(self, layer: _Layer, call: CallNext[OutgoingJob]) -> CallNext[OutgoingJob]:
+        """The ``call_next`` of one layer."""
+
+        async def call_next(job: OutgoingJob) -> Any:
+            self._check(layer, job)
+            payload, headers = job.payload, job.headers
+            kept = dict(headers) if isinstance(headers, dict) else headers
+            layer.has_called = layer.is_calling = True
+            layer.error = None
+            self.step_count += 1
+            try:
+                return await call(job)
+            except BaseException as error:
+                layer.error = error
+                job.payload, job.headers = payload, kept  # called again, the layers inside begin as they began
+                raise
+            finally:
+                layer.is_calling = False
+                self.step_count += 1
+
+        return call_next
+
+    def _check(self, layer: _Layer, job: OutgoingJob) -> None:
+        """What no layer may do when it calls the next one."""
+        if layer.is_calling or self._handles or (self._has_arrived and not self._may_resend):
+            why = "called call_next twice around one enqueue"
+            if layer.error is None:
+                raise InvalidMiddleware(name_of(layer.layer), why, "Call it once.")
+            remedy = "Call it once: of a batch no job is sent again alone. Repeat the whole enqueue_many."
+            raise InvalidMiddleware(name_of(layer.layer), why, remedy) from layer.error
+        if (job.id, job.task, job.queue) != (self._new.id, self._new.task, self._queue.name):
+            why = "changed the id, the task or the queue of a job"
+            raise InvalidMiddleware(name_of(layer.layer), why, "Only its headers and its payload may be changed.")
+        if not isinstance(job.payload, bytes):
+            why = f"made the payload a {type(job.payload).__name__}"
+            raise InvalidMiddleware(name_of(layer.layer), why, "It must be bytes.")
 
     def _checked(self, job: OutgoingJob) -> NewJob:
         """What is sent for it now."""
-        new, task = self._new, self._new.task
-        layer = name_of(self._layers[self._innermost])
-        if self._has_arrived:
-            raise InvalidMiddleware(layer, "called call_next twice around one enqueue", "Call it once.")
-        self._has_arrived = True
-        if (job.id, job.task, job.queue) != (new.id, task, self._queue.name):
-            why = "changed the id, the task or the queue of a job"
-            raise InvalidMiddleware(layer, why, "Only its headers and its payload may be changed.")
-        if not isinstance(job.payload, bytes):
-            why = f"made the payload a {type(job.payload).__name__}"
-            raise InvalidMiddleware(layer, why, "It must be bytes.")
-        limit_bytes = self._queue.queues.config.max_payload_bytes
+        new, limit_bytes = self._new, self._queue.queues.config.max_payload_bytes
         if len(job.payload) > limit_bytes:
-            raise PayloadTooLarge(task, len(job.payload), limit_bytes)
+            raise PayloadTooLarge(new.task, len(job.payload), limit_bytes)
         extra = _extra(new, job.headers) if job.headers else new.extra
         return msgspec.structs.replace(new, payload=job.payload, extra=extra)
 
-    def _without_handle(self) -> InvalidMiddleware:
-        layer = name_of(self._layers[self._innermost])
-        if self._error is not None:
-            return InvalidMiddleware(layer, f"swallowed {type(self._error).__name__}", _GIVE_A_HANDLE)
-        return InvalidMiddleware(layer, "returned without calling call_next", _GIVE_A_HANDLE)
+    def _innermost(self) -> _Layer:
+        """Of the layers that returned as if all were well, the one that made it up."""
+        return next(each for each in self._layers if each.is_calling or each.error is not None or not each.has_called)
+
+    def _without_handle(self, layer: _Layer) -> InvalidMiddleware:
+        why = "returned without calling call_next"
+        if layer.is_calling:
+            why = "returned before its call_next had"
+        elif layer.error is not None:
+            why = f"swallowed {type(layer.error).__name__}"
+        return InvalidMiddleware(name_of(layer.layer), why, _GIVE_A_HANDLE)
 
 
 async def through_together(
@@ -131,6 +180,7 @@ async def through_together(
     If one does not arrive, nothing is sent, and the others are cancelled where they are.
 
     Raises:
+        InvalidMiddleware: also where a layer waits for what others hold that have arrived.
         Exception: that of the first job that has one.
     """
     loop = asyncio.get_running_loop()
@@ -147,10 +197,9 @@ async def through_together(
 
         return wait_for_the_others
 
-    passing = [asyncio.create_task(each.through(place(at))) for at, each in enumerate(passages)]
+    passing = [asyncio.create_task(each.through(place(at), may_resend=False)) for at, each in enumerate(passages)]
     try:
-        waited: list[asyncio.Future[Any]] = [all_here, *passing]
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        await _until_here([all_here, *passing], passages, arrived)
         if all_here.done():
             await _send_all([arrived[at] for at in range(len(passages))], send)
             await asyncio.wait(passing)
@@ -162,6 +211,31 @@ async def through_together(
         for task in passing:
             task.cancel()
         await asyncio.gather(*passing, return_exceptions=True)
+
+
+async def _until_here(
+    waited: Sequence[asyncio.Future[Any]], passages: Sequence[Passage[Any]], arrived: Collection[int]
+) -> None:
+    """Wait for the first of ``waited``: all are here (the first one), or a passage has ended (the others, in order).
+
+    Raises:
+        InvalidMiddleware: some have arrived, and the others stand still.
+    """
+    seen_count = idle_count = 0  # counted in looks: a loop that was blocked for long has not looked
+    while not (await asyncio.wait(waited, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+        step_count = sum(each.step_count for each in passages)
+        idle_count = idle_count + 1 if step_count == seen_count else 0
+        seen_count = step_count
+        if arrived and idle_count >= MOST_IDLE_LOOKS:
+            stuck = next(at for at in range(len(passages)) if at not in arrived)
+            waits = _what_waits(cast("asyncio.Task[Any]", waited[stuck + 1]).get_coro())
+            raise InvalidMiddleware(
+                passages[stuck].waiting_layer,
+                f"has waited for {MOST_IDLE_LOOKS * LOOK_S:g} seconds (in {waits}) around one job of an enqueue_many, "
+                f"while {len(arrived)} of {len(passages)} wait in call_next until all have come",
+                "Hold nothing that is limited (a lock, a semaphore, a connection of a pool) across call_next: "
+                "who waits in it holds it. Or enqueue the jobs one by one.",
+            )
 
 
 async def _send_all(
@@ -200,7 +274,7 @@ def _extra(new: NewJob, headers: dict[str, str]) -> bytes:
     raise InvalidHeaders(new.task, f"they take {size_bytes:,} bytes, and the limit is {MOST_HEADER_BYTES:,}")
 
 
-def _what_waits(passing: Coroutine[Any, Any, object]) -> str:
+def _what_waits(passing: object) -> str:
     """The innermost coroutine of one that waits: what it called to wait."""
     innermost = cast("CoroutineType[Any, Any, Any]", passing)
     while isinstance(innermost.cr_await, CoroutineType):

@@ -160,6 +160,56 @@ async def test_calling_next_twice_is_refused(make: MakeHub) -> None:
     await hub.queue().job(job_id).cancel()
 
 
+async def passing(job: OutgoingJob, call_next: Next) -> Any:
+    return await call_next(job)
+
+
+async def refusing(job: OutgoingJob, call_next: Next) -> Any:
+    raise JobIdConflict("one", "a", "b")
+
+
+async def hasty(job: OutgoingJob, call_next: Next) -> Any:
+    calling = asyncio.ensure_future(call_next(job))
+    calling.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.sleep(0)
+
+
+async def hanging(job: OutgoingJob, call_next: Next) -> Any:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([swallowing, refusing], "swallowing swallowed JobIdConflict"),
+        ([passing, swallowing, refusing], "swallowing swallowed JobIdConflict"),
+        ([passing, silent, passing], "silent returned without calling call_next"),
+        ([layer(lambda job: setattr(job, "id", "mine")), passing], "changing changed the id"),
+        ([layer(lambda job: setattr(job, "payload", "text")), passing], "changing made the payload a str"),
+        ([hasty, hanging], "hasty returned before its call_next had"),
+    ],
+)
+async def test_the_layer_that_did_it_is_named_whatever_stands_inside_of_it(
+    make: MakeHub, layers: list[Any], words: str
+) -> None:
+    hub = make(enqueue_middleware=layers)
+
+    with pytest.raises(InvalidMiddleware, match=words):
+        await hub.queue().enqueue(tasks.number)
+
+    assert await ready(hub) == []
+
+
+async def test_who_calls_next_twice_is_named_whatever_stands_inside_of_it(make: MakeHub) -> None:
+    hub = make(enqueue_middleware=[twice, passing])
+
+    with pytest.raises(InvalidMiddleware, match="twice called call_next twice"):
+        await hub.queue().enqueue(tasks.number)
+
+    [job_id] = await ready(hub)
+    await hub.queue().job(job_id).cancel()
+
+
 async def test_a_swallowed_error_gives_no_handle_and_is_told(make: MakeHub) -> None:
     hub = make(enqueue_middleware=[swallowing])
     job = await hub.queue().enqueue(tasks.number.options(id="one"))
@@ -232,6 +282,48 @@ async def test_each_job_of_a_batch_passes_and_they_leave_together(make: MakeHub)
     assert sizes == [4] * 4
     assert [job.queue.name for job in jobs] == ["default", "other"] * 2
     assert [int((await job.info()).headers["number"]) for job in jobs] == [11, 12, 13, 14]
+    for job in jobs:
+        await job.cancel()
+
+
+async def test_a_layer_that_holds_what_the_others_of_its_batch_wait_for_is_told(
+    make: MakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All wait in call_next until all have come: with a lock held meanwhile, no one ever would."""
+    monkeypatch.setattr("arq_web.enqueuing.LOOK_S", 0.05)
+    two_at_a_time = asyncio.Semaphore(2)
+
+    async def pooled(job: OutgoingJob, call_next: Next) -> Any:
+        async with two_at_a_time:
+            return await call_next(job)
+
+    hub = make(enqueue_middleware=[passing, pooled, passing])
+
+    words = r"pooled has waited for 0.5 seconds \(in Semaphore.acquire\(\)\).* while 2 of 3 wait in call_next"
+    async with asyncio.timeout(10):
+        with pytest.raises(InvalidMiddleware, match=words):
+            await hub.queue().enqueue_many([tasks.number.call() for _ in range(3)])
+
+    assert await ready(hub) == []
+    assert not two_at_a_time.locked()
+
+
+async def test_layers_of_a_batch_may_take_turns_as_long_as_they_get_on(
+    make: MakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that is free again before call_next: longer in all than anyone may stand still."""
+    monkeypatch.setattr("arq_web.enqueuing.LOOK_S", 0.05)
+    lock = asyncio.Lock()
+
+    async def one_by_one(job: OutgoingJob, call_next: Next) -> Any:
+        async with lock:
+            await asyncio.sleep(0.2)
+        return await call_next(job)
+
+    hub = make(enqueue_middleware=[one_by_one])
+
+    jobs = await hub.queue().enqueue_many([tasks.number.call() for _ in range(5)])
+
     for job in jobs:
         await job.cancel()
 
