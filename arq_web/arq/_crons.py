@@ -16,7 +16,7 @@ from arq_web.arq.cron import CronJob
 from arq_web.arq.utils import timestamp_ms, to_unix_ms
 from arq_web.errors import JobIdConflict
 from arq_web.schedule import Ticks
-from arq_web.store.store import NewJob, Store
+from arq_web.store.store import FireReply, NewJob, Store
 
 if TYPE_CHECKING:
     from arq_web.arq.worker import Worker
@@ -34,6 +34,14 @@ class CronFiring:
         """The job of one tick; its id is the tick's, unless the cron job has one of its own."""
         job_id = self._cron_job.job_id or f"{self._cron_job.name}:{tick_ms}"
         return _cron_job(self._worker, self._cron_job, job_id, tick_ms)
+
+    async def fire(self, tick_ms: int, next_tick_ms: int, new: NewJob) -> FireReply:
+        """Enqueue the job of a tick.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        return await self.store.fire(self.name, self.schedule.fingerprint, tick_ms, next_tick_ms, new)
 
     def conflict(self, tick_ms: int, existing_task: str) -> None:
         """Another cron job has the same ``job_id``: only one of them runs, as with an enqueue."""

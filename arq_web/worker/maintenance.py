@@ -29,6 +29,8 @@ LONGEST_SLEEP_S = 60.0
 LOOK_AGAIN_S = 60.0
 """Between looks at a schedule that another version of the app has declared as its own."""
 STATE_WORDS = {"q": "queued", "d": "dead", "x": "cancelled"}
+LONGEST_REFUSAL_S = 2.0
+"""How long a tick that this worker's middleware refuses is left to the others; at most half the way to the next one."""
 SKIP_LATE_MS = 60_000
 """A tick later than this counts as missed for ``misfire="skip"``."""
 
@@ -105,6 +107,14 @@ class Firing(Protocol):
         """The job of one tick."""
         ...
 
+    async def fire(self, tick_ms: int, next_tick_ms: int, new: NewJob) -> FireReply | Exception:
+        """Enqueue the job of a tick. An exception: it is not to be, and nothing was sent.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        ...
+
     def conflict(self, tick_ms: int, existing_task: str) -> Exception | None:
         """What it means that the tick's id belongs to a job of another task; None: the tick is skipped."""
         ...
@@ -130,9 +140,14 @@ class QueueFiring:
         if not self._queue.queues.enqueue_middleware:
             return await fire(new)
         replies: list[FireReply] = []
+        outages: list[StoreError] = []
 
         async def send(passed: NewJob) -> Job[Any]:
-            reply = await fire(passed)
+            try:
+                reply = await fire(passed)
+            except StoreError as error:
+                outages.append(error)
+                raise
             replies.append(reply)
             job_id = reply.job_id if reply.outcome == "fired" else passed.id  # or another process has fired it
             created = reply.outcome == "fired" and job_id == passed.id
@@ -140,19 +155,22 @@ class QueueFiring:
 
         try:
             await Passage[Job[Any]](self._queue, new).through(send)
-        except StoreError:
-            raise
         except Exception as error:  # noqa: BLE001 - the app's own word: once more would be the same, for ever
-            if not replies and isinstance(error.__cause__, StoreError):
-                raise error.__cause__ from None  # only in other words: when Redis is back, the tick is still to come
+            if not replies and outages:
+                raise outages[-1] from None  # whatever the layers say: when Redis is back, the tick is still to come
             if not replies:
-                return error
-            emit(events.HELPER_FAILED, helper=f"middleware of schedule {self.name}", error=repr(error))
+                return error  # a StoreError too, if it is a layer's own
+            say_refused(self.name, error)
         return replies[0]
 
     def conflict(self, tick_ms: int, existing_task: str) -> Exception | None:
         """Somebody gave one of our ids to a job of his own."""
         return JobIdConflict(self.new_job(tick_ms).id, self.schedule.call.task.name, existing_task)
+
+
+def say_refused(schedule: str, error: Exception) -> None:
+    """Log what a layer raised around a tick that has its job, or had its time."""
+    emit(events.HELPER_FAILED, helper=f"middleware of schedule {schedule}", error=repr(error))
 
 
 class Scheduler:
@@ -162,6 +180,8 @@ class Scheduler:
         self._firing, self._schedule, self._store = firing, firing.schedule, firing.store
         self._outage, self._clock = outage, clock
         self._asker = secrets.token_urlsafe(6)
+        self._refused: type[Exception] | None = None
+        """How the app's middleware refused the last tick."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -208,13 +228,19 @@ class Scheduler:
 
     async def _send(self, tick_ms: int, following_ms: int, new: NewJob | None) -> tuple[FireReply, str]:
         """What Redis answers; and why the tick passes without its job, where the app's middleware refuses it."""
-        refused = ""
-        if new is not None and isinstance(self._firing, QueueFiring):
-            reply = await self._firing.fire(tick_ms, following_ms, new)
-            if isinstance(reply, FireReply):
-                return reply, ""
-            new, refused = None, f"middleware refused it: {type(reply).__name__}: {reply}"
-        return await self._ask(tick_ms, following_ms, new), refused
+        if new is None:
+            return await self._ask(tick_ms, following_ms, None), ""
+        reply = await self._firing.fire(tick_ms, following_ms, new)
+        if isinstance(reply, FireReply):
+            self._refused = None
+            return reply, ""
+        # Only this worker's layers may be sick: another one gets the time to fire it.
+        await asyncio.sleep(min(LONGEST_REFUSAL_S, (following_ms - tick_ms) / 2000))
+        answer = await self._ask(tick_ms, following_ms, None)
+        if answer.outcome == "moved" and type(reply) is not self._refused:
+            say_refused(self._firing.name, reply)  # another one has had it, and this one stays sick unseen
+        self._refused = type(reply)
+        return answer, f"middleware refused it: {type(reply).__name__}: {reply}"
 
     async def _ask(self, tick_ms: int, following_ms: int, new: NewJob | None) -> FireReply:
         name, fingerprint = self._firing.name, self._schedule.fingerprint

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import pytest
 
 from arq_web import OutgoingJob, every, schedule
 from arq_web.errors import InvalidMiddleware, StoreUnavailable
@@ -56,29 +59,48 @@ async def test_a_tick_that_is_refused_passes_without_a_job_and_says_why(make: Ma
     assert log.of("helper.failed") == []
 
 
-async def test_a_redis_that_is_away_refuses_no_tick_whatever_the_layers_say(
-    make: MakeHub,
-) -> None:
-    """The tick is fired when Redis is back."""
-    said: list[str] = []
+async def test_one_worker_whose_layer_is_sick_costs_no_tick(make: MakeHub) -> None:
+    """It waits a little, and another worker fires: also where that one is slower. And the sick one is not silent."""
 
-    async def translating(job: OutgoingJob, call_next: Next) -> Any:
-        if len(said) > 1:
-            return await call_next(job)
-        try:
-            said.append(job.id)
-            raise StoreUnavailable("redis", "it is away")
-        except StoreUnavailable as error:
-            raise ValueError("the queue is away") from error
+    async def sick(job: OutgoingJob, call_next: Next) -> Any:
+        raise ConnectionError("its database is away")
 
-    hub = make(enqueue_middleware=[translating], schedules=[EACH_SECOND])
+    async def slow(job: OutgoingJob, call_next: Next) -> Any:
+        await asyncio.sleep(0.1)
+        return await call_next(job)
+
+    ill, well = (
+        make(enqueue_middleware=[sick], schedules=[EACH_SECOND]),
+        make(enqueue_middleware=[slow], schedules=[EACH_SECOND]),
+    )
+    with listening("worker") as log:
+        async with working(ill), working(well):
+            await wait_until(lambda: len(log.of("job.succeeded")) >= 3, description="three ticks had their jobs")
+
+    assert log.of("schedule.skipped") == []
+    assert [each["helper"] for each in log.of("helper.failed")] == ["middleware of schedule each-second"]
+    assert "its database is away" in log.of("helper.failed")[0]["error"]
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+async def test_a_store_error_of_a_layers_own_stops_no_schedule(make: MakeHub, is_after: bool) -> None:
+    """Of a Redis of its own: before call_next it refuses the tick, after it the tick is fired."""
+
+    async def auditing(job: OutgoingJob, call_next: Next) -> Any:
+        if is_after:
+            await call_next(job)
+        raise StoreUnavailable("audit:6379", "it is away")
+
+    hub = make(enqueue_middleware=[auditing], schedules=[EACH_SECOND])
     with listening("worker") as log:
         async with working(hub):
-            await wait_until(lambda: log.of("schedule.fired"), description="it was fired")
+            event = "schedule.fired" if is_after else "schedule.skipped"
+            await wait_until(lambda: len(log.of(event)) >= 2, description="two ticks passed")
 
-    assert said == [said[0]] * 2
-    assert log.of("schedule.fired")[0]["job"] == said[0]
-    assert log.of("schedule.skipped") == []
+    said = log.of("helper.failed")[0]["error"] if is_after else log.of("schedule.skipped")[0]["reason"]
+    assert "StoreUnavailable" in said
+    assert "audit:6379" in said
+    assert log.of("store.lost") == []
 
 
 async def test_a_layer_that_fails_after_the_tick_was_fired_changes_nothing(make: MakeHub) -> None:
