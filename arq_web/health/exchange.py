@@ -8,16 +8,20 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from urllib.parse import unquote
 
 from arq_web.health.routes import HealthAnswer
 
 Answerer = Callable[[str, str], Awaitable[HealthAnswer]]
 """(path, Accept header) → answer."""
 MOST_OPEN = 64
-"""Connections at the same time: a probe opens one. Who comes on top of that finds the connection closed."""
+"""Connections at the same time: a probe opens one. For who comes on top of that, the oldest one that has not asked yet
+is closed: so whoever holds connections open keeps no probe out."""
 MOST_HEAD_BYTES = 16_384
 CLIENT_LIMIT_S = 5.0
-"""A client may take so long, all in all: one that sends nothing, or reads nothing, holds its place no longer."""
+"""A client may take so long to ask, and so long to read: one that does neither holds its place no longer."""
+ANSWER_LIMIT_S = 4.0
+"""We may take so long to answer."""
 
 _log = logging.getLogger("arq_web.health")
 
@@ -48,25 +52,38 @@ class _Exchange:
 
     def __init__(self, answer: Answerer) -> None:
         self._answer = answer
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+        self._silent: dict[asyncio.StreamWriter, None] = {}
+        """Those that have not asked yet, the oldest first."""
 
     async def cut(self) -> None:
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        tasks = [*self._open.values()]
+        for writer in [*self._open]:
+            self._drop(writer)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= MOST_OPEN:
-            writer.transport.abort()
-            return
-        task = asyncio.create_task(self._converse(reader, writer), name="arq_web.health")
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
+            if not self._silent:  # all others are being answered
+                writer.transport.abort()
+                return
+            self._drop(next(iter(self._silent)))
+        self._silent[writer] = None
+        self._open[writer] = asyncio.create_task(self._converse(reader, writer), name="arq_web.health")
+
+    def _drop(self, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()  # here: a task that has not begun yet would not come to it
+        self._open.pop(writer).cancel()
+        self._silent.pop(writer, None)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(CLIENT_LIMIT_S):
-                writer.write(await self._response(reader))
+                head = await _head(reader)
+            self._silent.pop(writer, None)
+            response = await self._response(head)
+            async with asyncio.timeout(CLIENT_LIMIT_S):
+                writer.write(response)
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
@@ -74,11 +91,11 @@ class _Exchange:
             pass  # it went, or was too slow
         finally:
             writer.transport.abort()
+            self._open.pop(writer, None)
+            self._silent.pop(writer, None)
 
-    async def _response(self, reader: asyncio.StreamReader) -> bytes:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
+    async def _response(self, head: bytes | None) -> bytes:
+        if head is None:
             return _written(431, HealthAnswer.of(431, {"error": "That is too long for a probe."}))
         line, _, rest = head.decode("latin-1").partition("\r\n")
         words = line.split(" ")
@@ -87,10 +104,14 @@ class _Exchange:
         if words[0] not in ("GET", "HEAD"):
             return _written(405, HealthAnswer.of(405, {"error": "Only GET and HEAD."}), "allow: GET, HEAD\r\n")
         try:
-            answer = await self._answer(words[1].partition("?")[0], _header(rest, "accept"))
+            async with asyncio.timeout(ANSWER_LIMIT_S) as limit:
+                answer = await self._answer(unquote(words[1].partition("?")[0]), _header(rest, "accept"))
         except Exception:  # noqa: BLE001 - of what somebody else has made: metrics
-            _log.exception("GET %s has failed", words[1])
-            answer = HealthAnswer.of(500, {"error": "This has failed; the log of the process says why."})
+            if limit.expired():
+                answer = HealthAnswer.of(503, {"error": f"There is no answer yet, after {ANSWER_LIMIT_S:g} s."})
+            else:
+                _log.exception("GET %s has failed", words[1])
+                answer = HealthAnswer.of(500, {"error": "This has failed; the log of the process says why."})
         return _written(answer.status, answer, with_body=words[0] == "GET")
 
 
@@ -100,7 +121,7 @@ async def ask(host: str, port: int, path: str, accept: str = "") -> HealthAnswer
     Args:
         host: of the other one.
         port: where it answers.
-        path: what to ask.
+        path: what to ask, quoted as in a URL.
         accept: a header to pass on.
 
     Raises:
@@ -109,8 +130,8 @@ async def ask(host: str, port: int, path: str, accept: str = "") -> HealthAnswer
     """
     reader, writer = await asyncio.open_connection(host, port)
     try:
-        accepted = f"accept: {accept}\r\n" if accept else ""
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\n{accepted}connection: close\r\n\r\n".encode("latin-1"))
+        lines = [f"GET {path} HTTP/1.1", f"host: {in_url(host)}", *([f"accept: {accept}"] if accept else ())]
+        writer.write("\r\n".join([*lines, "connection: close", "", ""]).encode("latin-1"))
         head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
     finally:
         writer.close()
@@ -119,8 +140,21 @@ async def ask(host: str, port: int, path: str, accept: str = "") -> HealthAnswer
     line, _, rest = head.decode("latin-1").partition("\r\n")
     words = line.split(" ", 2)
     if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
-        raise BadAnswer(f"{host}:{port} does not answer in HTTP")
+        raise BadAnswer(f"{in_url(host)}:{port} does not answer in HTTP")
     return HealthAnswer(int(words[1]), body, _header(rest, "content-type"))
+
+
+def in_url(host: str) -> str:
+    """An address or a name as URLs have it: one of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes | None:
+    """A request up to its empty line; None for one that is too long."""
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        return None
 
 
 def _header(lines: str, name: str) -> str:

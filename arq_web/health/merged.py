@@ -1,16 +1,19 @@
 """Several worker processes behind one port: their supervisor asks each of them, and gives one answer.
 
 A process that hangs makes all of it not alive: only somebody from outside can end it. One that has died does not: its
-supervisor starts it again, and the end of all processes would cost the jobs of the healthy ones. It is not ready.
+supervisor starts it again, and the end of all processes would cost the jobs of the healthy ones. It is not ready. When
+all have died at the same time, that holds as well, and for as long as an app may take to come up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,6 +22,10 @@ from arq_web.health.routes import PATHS, HealthAnswer, unknown_path
 
 CHILD_LIMIT_S = 2.5
 """A process's own answer may take two seconds, where Redis is silent."""
+DOWN_LIMIT_S = 120.0
+"""Once one has worked: so long none may work, while those that there are start; an app may take that to come up."""
+QUIET_LIMIT_S = 60.0
+"""The same where there is none, or none answers. Twice the supervisor's longest pause before it starts one again."""
 LOOPBACK = "127.0.0.1"
 _GONE = HealthAnswer.of_reasons({"gone": "it ends, or has ended"}, {})
 """Of a process whose port is closed: the system will soon tell its supervisor of its end."""
@@ -48,6 +55,7 @@ class MergedHealth:
             is_proven: one of them has worked already.
         """
         self._count, self._children, self._is_proven = count, children, is_proven
+        self._down, self._quiet = _Since(), _Since()
 
     async def answer(self, path: str, accept: str = "") -> HealthAnswer:
         """Answer a GET; see ``HealthRoutes.answer``."""
@@ -66,8 +74,11 @@ class MergedHealth:
         )
 
     def _why_not_live(self, said: dict[Child, HealthAnswer | None]) -> dict[str, str]:
-        if self._is_proven() and not any(child.is_up for child in said):
-            return {"processes": "none of them works any more"}
+        is_down = self._is_proven() and not any(child.is_up for child in said)
+        down_s = self._down.lasts_s(is_down)
+        quiet_s = self._quiet.lasts_s(is_down and all(answer in (None, _GONE) for answer in said.values()))
+        if down_s > DOWN_LIMIT_S or quiet_s > QUIET_LIMIT_S:
+            return {"processes": f"none of them works any more, for {down_s:.0f} s"}
         judged = {child: answer for child, answer in said.items() if child.is_up and answer is not _GONE}
         return {name: why for child, answer in judged.items() for name, why in _wrong(child, answer)}
 
@@ -79,11 +90,21 @@ class MergedHealth:
 
     async def _first(self, path: str) -> HealthAnswer:
         """What is the same whoever is asked: the numbers of queues."""
-        answer: HealthAnswer | None = None
-        for child in self._children():
-            if child.is_up and (answer := await _asked(child, path)) is not None and answer.status != 503:
-                return answer
-        return answer or HealthAnswer.of(503, {"error": "No process is up yet."})
+        up = [child for child in self._children() if child.is_up]
+        if not up:
+            return HealthAnswer.of(503, {"error": "No process is up yet."})
+        asking = [asyncio.create_task(_asked(child, path)) for child in up]
+        bad = HealthAnswer.of(503, {"error": "No process answers."})
+        try:
+            for each in asyncio.as_completed(asking):
+                answer = await each
+                if answer is not None and answer.status != 503:
+                    return answer
+                bad = bad if answer in (None, _GONE) else answer
+        finally:
+            for task in asking:
+                task.cancel()
+        return bad
 
     async def _metrics(self) -> HealthAnswer:
         """Of all processes, each sample with its process's number; the newer formats are not for merging."""
@@ -95,6 +116,22 @@ class MergedHealth:
             return next(iter(pages.values()), HealthAnswer.of(503, {"error": "No process is up yet."}))
         text = merged_metrics({number: answer.body.decode() for number, answer in sorted(good.items())})
         return HealthAnswer(200, text.encode(), next(iter(good.values())).media_type)
+
+
+class _Since:
+    """For how long something has been true, as far as we have been asked."""
+
+    def __init__(self) -> None:
+        self._began_s: float | None = None
+
+    def lasts_s(self, is_true: bool) -> float:
+        """Seconds since it was first seen to be true; 0 while it is not."""
+        if not is_true:
+            self._began_s = None
+            return 0.0
+        if self._began_s is None:
+            self._began_s = time.monotonic()
+        return time.monotonic() - self._began_s
 
 
 def merged_metrics(pages: dict[int, str]) -> str:
@@ -145,7 +182,7 @@ async def _asked(child: Child, path: str) -> HealthAnswer | None:
     """What a process says; None for one that keeps silent."""
     try:
         async with asyncio.timeout(CHILD_LIMIT_S):
-            return await ask(LOOPBACK, child.port, path)
+            return await ask(LOOPBACK, child.port, quote(path))
     except TimeoutError:
         return None
     except (OSError, BadAnswer):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import threading
 
 from arq_web.health.exchange import Answerer, answering_on
 
+ALL_ADDRESSES = "::"
+"""Of this host: IPv6 and IPv4."""
 END_S = 1.0
 """The thread has so long to end; it is a daemon, and holds nothing that must be closed."""
 _log = logging.getLogger("arq_web.health")
@@ -18,14 +21,33 @@ def open_port(host: str, port: int) -> socket.socket:
     """Listen there.
 
     Args:
-        host: an address, or a name; ``0.0.0.0`` and ``::`` are all of this host's.
+        host: an address, or a name; ``::`` is every address of this host, ``0.0.0.0`` those of IPv4. Of a name with
+            both kinds the IPv4 one is taken, where ``app-worker check`` asks.
         port: 0 for any that is free.
 
     Raises:
         OSError: the port is in use, or is not for us, or there is no such address.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=128)
+    if host == ALL_ADDRESSES:
+        return _open_all(port)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return _opened((str(address[0]), port), family)
+
+
+def _open_all(port: int) -> socket.socket:
+    """Both kinds of addresses by one socket; IPv4 alone where the host has nothing else."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return _opened((ALL_ADDRESSES, port), socket.AF_INET6, is_dual=True)
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+    return _opened(("0.0.0.0", port), socket.AF_INET)  # noqa: S104 - asked for
+
+
+def _opened(address: tuple[str, int], family: int, *, is_dual: bool = False) -> socket.socket:
+    return socket.create_server(address, family=family, backlog=128, dualstack_ipv6=is_dual)
 
 
 class HealthServer:

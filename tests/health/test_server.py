@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from arq_web.health import exchange
 from arq_web.health.exchange import BadAnswer, ask
 from arq_web.health.routes import HealthAnswer
-from arq_web.health.server import HealthServer, open_port
+from arq_web.health.server import ALL_ADDRESSES, HealthServer, open_port
 from tests.health.support import HOST, get, raw, status
 from tests.support.waiting import wait_until
 
@@ -94,19 +96,67 @@ async def test_slow_clients_keep_nobody_waiting(port: int) -> None:
         each.close()
 
 
-async def test_more_connections_than_it_takes_are_closed_and_room_comes_back(port: int) -> None:
-    """It is bounded: nobody can fill the worker's memory or its table of files."""
-    held = [socket.create_connection((HOST, port)) for _ in range(exchange.MOST_OPEN + 10)]
-    await wait_until(lambda: sum(map(_has_ended, held)) == 10, description="those on top are closed")
-    assert await status(port, "/livez") == 0
+async def test_who_only_holds_connections_keeps_no_probe_out(port: int) -> None:
+    """It is bounded: nobody can fill the worker's memory or its table of files. The oldest that has not asked goes."""
+    held = [socket.create_connection((HOST, port)) for _ in range(exchange.MOST_OPEN)]
+    held[0].sendall(b"GET /livez HT")
+    more = [socket.create_connection((HOST, port)) for _ in range(10)]
 
-    for each in held:
+    await wait_until(lambda: all(map(_has_ended, held[:10])), description="the oldest ones are closed")
+    said = [await status(port, "/livez") for _ in range(3)]
+    ended = [_has_ended(each) for each in (*held, *more)]
+
+    assert said == [200] * 3
+    assert 10 < sum(ended) <= 13
+    assert all(ended[:11])
+    for each in (*held, *more):
         each.close()
 
-    async def has_room() -> bool:
-        return await status(port, "/livez") == 200
 
-    await wait_until(has_room, description="it answers again")
+async def test_whoever_has_asked_is_not_dropped_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all are being answered, the newest one is closed."""
+    asked: list[str] = []
+    go_on = asyncio.Event()
+
+    async def late(path: str, accept: str) -> HealthAnswer:
+        asked.append(path)
+        await go_on.wait()
+        return HealthAnswer.of(200, {})
+
+    monkeypatch.setattr(exchange, "MOST_OPEN", 3)
+    listening = open_port(HOST, 0)
+    port = listening.getsockname()[1]
+    async with exchange.answering_on(listening, late):
+        first = [asyncio.create_task(status(port, "/livez")) for _ in range(3)]
+        await wait_until(lambda: len(asked) == 3, description="all have asked")
+        on_top = await status(port, "/livez")
+        go_on.set()
+        answers = await asyncio.gather(*first)
+
+    assert (on_top, answers) == (0, [200] * 3)
+
+
+async def test_an_answer_that_does_not_come_is_a_503_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not an end of the connection, that says nothing."""
+
+    async def never(path: str, accept: str) -> HealthAnswer:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    assert exchange.ANSWER_LIMIT_S < exchange.CLIENT_LIMIT_S
+    monkeypatch.setattr(exchange, "ANSWER_LIMIT_S", 0.2)
+    listening = open_port(HOST, 0)
+    async with exchange.answering_on(listening, never):
+        said = await get(listening.getsockname()[1], "/scale")
+
+    assert (said.status, said.body) == (503, b'{"error":"There is no answer yet, after 0.2 s."}')
+
+
+async def test_paths_are_decoded(port: int) -> None:
+    """As a web app does it."""
+    said = await raw(port, b"GET /scale/%C3%BCber%20x?y=%20 HTTP/1.1\r\n\r\n")
+
+    assert '"path":"/scale/über x"'.encode() in said
 
 
 async def test_stop_cuts_what_is_open_and_frees_the_port() -> None:
@@ -171,6 +221,55 @@ async def test_it_listens_on_version_6_too() -> None:
     await asyncio.to_thread(server.stop)
 
     assert said.status == 200
+
+
+async def test_all_addresses_are_those_of_both_versions() -> None:
+    """Whatever a cluster gives its pods: a probe that finds nobody ends them."""
+    try:
+        open_port("::1", 0).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    listening = open_port(ALL_ADDRESSES, 0)
+    server = HealthServer(listening, answer)
+
+    said = [(await ask(host, listening.getsockname()[1], "/livez")).status for host in ("::1", "127.0.0.1")]
+    await asyncio.to_thread(server.stop)
+
+    assert said == [200, 200]
+
+
+@pytest.mark.parametrize("lacks", ["dual stack", "addresses", "the protocol"])
+async def test_a_host_without_version_6_has_the_other_one(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says so when the address is to be bound."""
+    numbers = {"addresses": errno.EADDRNOTAVAIL, "the protocol": errno.EAFNOSUPPORT}
+    create = socket.create_server
+
+    def without_6(address: tuple[str, int], *, family: int, **options: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(numbers[lacks], "no IPv6")
+        return create(address, family=family, **options)
+
+    if lacks == "dual stack":
+        monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    else:
+        monkeypatch.setattr(socket, "create_server", without_6)
+
+    with open_port(ALL_ADDRESSES, 0) as listening:
+        assert listening.getsockname()[0] == "0.0.0.0"
+
+
+def test_a_port_of_all_addresses_that_is_in_use_is_said() -> None:
+    """Not taken for a lack of IPv6, by either version's address."""
+    with open_port("0.0.0.0", 0) as first, pytest.raises(OSError, match="in use"):
+        open_port(ALL_ADDRESSES, first.getsockname()[1])
+
+
+def test_a_name_is_looked_up() -> None:
+    """Where it has both, it is the one that ``app-worker check`` asks."""
+    with open_port("localhost", 0) as listening:
+        assert listening.getsockname()[0] == HOST
+    with pytest.raises(OSError, match=r".+"):
+        open_port("no.such.host.invalid", 0)
 
 
 def _has_ended(connection: socket.socket) -> bool:
