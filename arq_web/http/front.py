@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from arq_web.ears import Ear, ears
 from arq_web.errors import InvalidConfig
 from arq_web.http.access import Access, Authorize, OwnerOf
 from arq_web.http.answers import Answer
@@ -48,6 +49,7 @@ class Front:
     """Without the prefix of a proxy or a mount: that is in every request."""
     routes: Collection[RouteName] = DEFAULT_ROUTES
     """Those that the app has; none with ``jobs_path=None``."""
+    _ears: list[Ear] | None = field(default=None, init=False)
 
     @classmethod
     def of(
@@ -82,6 +84,13 @@ class Front:
     def paths(self, asked: Asked) -> JobPaths:
         """Where jobs are, for this client."""
         return JobPaths(asked.jobs_path, self.routes)
+
+    def tell_answered(self, status: int, *, is_replayed: bool) -> None:
+        """Tell the observers of a job route's answer."""
+        if self._ears is None:  # the hub's list is complete with the first request
+            self._ears = ears(self.hub.observers, "request_answered")
+        for each in self._ears:
+            each.tell(status, is_replayed=is_replayed)
 
     @property
     def default_queue(self) -> Queue:

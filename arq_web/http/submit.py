@@ -35,6 +35,8 @@ Idempotency = Literal["optional", "required", "off"]
 FULL_RETRY_S: Final = range(5, 11)
 """Of a full queue: spread, so that those who were refused together do not come back together."""
 
+_UNKNOWN: Final = 500
+"""The status of an exception that names none."""
 _REPLAYED: Final = "idempotent-replayed"
 _RESULT_STATUSES: Final = frozenset(range(200, 300)) - {202}  # a 202 says that there is no result yet
 _WITHOUT_BODY: Final = frozenset({204, 205})
@@ -195,9 +197,13 @@ async def submit(
         Exception: the framework's own HTTP exception, where the client waits and the handler raised one; and what the
             app's ``owner`` or ``authorize`` raises.
     """
-    answer = await _answer(Submission(front, asked, task, arguments, policy))
-    for observer in front.hub.observers:
-        observer.request_answered(answer.status, is_replayed=_REPLAYED in answer.headers)
+    try:
+        answer = await _answer(Submission(front, asked, task, arguments, policy))
+    except Exception as error:
+        status = getattr(error, "status_code", _UNKNOWN)  # of both frameworks' HTTP exceptions
+        front.tell_answered(status if isinstance(status, int) else _UNKNOWN, is_replayed=False)
+        raise
+    front.tell_answered(answer.status, is_replayed=_REPLAYED in answer.headers)
     return answer
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from arq_web import events
-from arq_web.events import emit
+from arq_web.ears import Ear, ears
 from arq_web.middleware import EndedAttempt, Ending, Observer
 from arq_web.store.messages import Reclaimed, Settled, Settlement, SettleOutcome
 from arq_web.worker.outcome import Outcome
@@ -47,20 +46,19 @@ class WorkerCounts:
 
 
 class Observing:
-    """All observers of one worker. One that raises is logged, once for each of its methods."""
+    """All observers of one worker."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         # Looked up once: two of these are called for each job.
-        self._begun = _own_methods(observers, "attempt_begun")
-        self._ended = _own_methods(observers, "attempt_ended")
-        self._reclaimed = _own_methods(observers, "job_reclaimed")
-        self._renewed = _own_methods(observers, "leases_renewed")
-        self._reported: set[str] = set()
+        self._begun = ears(observers, "attempt_begun")
+        self._ended = ears(observers, "attempt_ended")
+        self._reclaimed = ears(observers, "job_reclaimed")
+        self._renewed = ears(observers, "leases_renewed")
 
     def begun(self, claimed: Sequence[Running]) -> None:
         """Attempts have taken their slots."""
         for running in claimed if self._begun else ():
-            self._tell(self._begun, running.job.task, running.job.queue)
+            _tell(self._begun, running.job.task, running.job.queue)
 
     def ended(self, running: Running, ending: Ending, reason: str, now_ms: int) -> None:
         """An attempt has freed its slot; ``now_ms`` is server time."""
@@ -81,36 +79,23 @@ class Observing:
         )
         for each in self._ended:
             try:
-                each(ended)
+                each.hear(ended)
             except Exception as error:  # noqa: BLE001 - who counts must not cost a job
-                self._report(each, error)
+                each.failed(error)
 
     def reclaimed(self, queue: str, jobs: Sequence[Reclaimed]) -> None:
         """Jobs were taken from workers that are gone."""
         for job in jobs:
-            self._tell(self._reclaimed, job.task, queue, is_dead=job.state == "d")
+            _tell(self._reclaimed, job.task, queue, is_dead=job.state == "d")
 
     def renewed(self, *, is_answered: bool) -> None:
         """The thread of the renewals has asked once."""
-        self._tell(self._renewed, is_answered=is_answered)
-
-    def _tell(self, methods: Sequence[Callable[..., None]], *facts: object, **words: object) -> None:
-        for each in methods:
-            try:
-                each(*facts, **words)
-            except Exception as error:  # noqa: BLE001 - who counts must not cost a job
-                self._report(each, error)
-
-    def _report(self, method: Callable[..., None], error: Exception) -> None:
-        if method.__qualname__ not in self._reported:
-            self._reported.add(method.__qualname__)
-            emit(events.HELPER_FAILED, helper=f"observer {method.__qualname__}", error=repr(error))
+        _tell(self._renewed, is_answered=is_answered)
 
 
-def _own_methods(observers: Sequence[Observer], name: str) -> list[Callable[..., None]]:
-    """Not those that do nothing."""
-    inherited = getattr(Observer, name)
-    return [getattr(each, name) for each in observers if getattr(type(each), name) is not inherited]
+def _tell(told: Sequence[Ear], *facts: object, **words: object) -> None:
+    for each in told:
+        each.tell(*facts, **words)
 
 
 def observing(observers: Sequence[Observer]) -> Observing | None:

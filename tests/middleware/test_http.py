@@ -10,8 +10,10 @@ import pytest
 
 from arq_web import Config, Job, OutgoingJob
 from arq_web.errors import InvalidConfig
+from arq_web.middleware import Observer
 from tests.http.site import MakeSite, Site
 from tests.middleware.layers import Cipher, Noting, Switch, acting_for, as_tenant, with_tenant
+from tests.support.event_log import listening
 from tests.support.store_helpers import record_of
 from tests.tied import fastapi_app, litestar_app
 from tests.tied.apps import Build
@@ -121,3 +123,44 @@ async def task_of(site: Site, path: str) -> str:
 async def test_one_layer_that_is_not_in_a_list_is_refused(make_site: MakeSite, option: str) -> None:
     with pytest.raises(InvalidConfig, match=option):
         make_site(**{option: with_tenant})
+
+
+class Statuses(Observer):
+    """Writes down what clients were answered."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, bool]] = []
+
+    def request_answered(self, status: int, *, is_replayed: bool) -> None:
+        self.told.append((status, is_replayed))
+
+
+class Clumsy(Observer):
+    def request_answered(self, status: int, *, is_replayed: bool) -> None:
+        raise ValueError("the counter is broken")
+
+
+async def test_an_observer_that_raises_costs_no_request(make_site: MakeSite) -> None:
+    """Its job is stored: a 500 would have the client send it again."""
+    site, statuses = make_site(), Statuses()
+    site.hub.observers += [Clumsy(), statuses]
+
+    with listening("worker") as log:
+        first = await site.submit("/nothing", headers=KEY)
+        again = await site.submit("/nothing", headers=KEY)
+
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert statuses.told == [(202, False), (202, True)]
+    assert [each["helper"] for each in log.of("helper.failed")] == ["observer Clumsy.request_answered"]
+    await site.job(first).cancel()
+
+
+async def test_an_answer_that_is_an_exception_is_told_too(make_site: MakeSite) -> None:
+    site, statuses = make_site(), Statuses()
+    site.hub.observers.append(statuses)
+
+    async with site.working():
+        answer = await site.ask("POST", "/refuse/404", headers={"Prefer": "wait=5"})
+
+    assert answer.status_code == 404
+    assert statuses.told == [(404, False)]

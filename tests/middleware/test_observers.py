@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from arq_web import Hub, JobState, Retry, Snooze, task
-from arq_web.middleware import EndedAttempt
+from arq_web.middleware import EndedAttempt, Observer
 from tests.middleware import tasks
 from tests.middleware.conftest import MakeHub
 from tests.support.event_log import listening
@@ -222,4 +223,52 @@ async def test_an_observer_that_raises_is_logged_once_and_costs_nothing(make: Ma
     assert [each["helper"] for each in log.of("helper.failed")] == [
         "observer Clumsy.attempt_begun",
         "observer Clumsy.attempt_ended",
+    ]
+
+
+def raising(word: str) -> Any:
+    """An object that can be called, and has no name."""
+
+    class Raising:
+        def __call__(self, *facts: object, **words: object) -> None:
+            raise ValueError(word)
+
+    return Raising()
+
+
+async def test_an_observers_methods_may_be_anything_that_can_be_called(make: MakeHub) -> None:
+    """Set on the object, a partial, or made up when they are asked for; one that raises does not cost the worker."""
+
+    class Own(Observer):
+        def __init__(self) -> None:
+            self.ended: list[EndedAttempt] = []
+            self.attempt_ended = self.ended.append  # type: ignore[method-assign, assignment]
+            self.attempt_begun = functools.partial(raising("partial"), 1)  # type: ignore[method-assign, assignment]
+
+    class Proxying:
+        """Has each method that is asked for."""
+
+        def __getattr__(self, name: str) -> Any:
+            return raising(name)
+
+    class Half:
+        """Has some of them only."""
+
+        attempt_begun = raising("half")
+
+    own = Own()
+    hub = observed(make, own, Proxying(), Half(), Half())
+    with listening("worker") as log:
+        async with working(hub):
+            for _ in range(2):
+                await (await hub.queue().enqueue(end_as, "succeeded")).result(10)
+            await wait_until(lambda: len(own.ended) == 2, description="both ends were told")
+
+    told = [each["helper"].split("<locals>.")[1] for each in log.of("helper.failed")]
+    assert sorted(told) == [
+        "Half.attempt_begun",
+        "Half.attempt_begun",
+        "Own.attempt_begun",
+        "Proxying.attempt_begun",
+        "Proxying.attempt_ended",
     ]
