@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from arq_web.cli.group import WrongSetup
 from arq_web.errors import InvalidConfig
+from arq_web.health.exchange import in_url
 from arq_web.health.facts import WorkerHealth
 from arq_web.health.routes import HealthRoutes
 from arq_web.health.server import HealthServer, open_port
@@ -33,18 +34,21 @@ class HealthPlace:
     max_lag_s: float
 
     def open(self) -> socket.socket:
-        """Listen there.
+        """Listen there, and say so in the log.
 
         Raises:
             WrongSetup: that cannot be.
         """
         try:
-            return open_port(self.host, self.port)
+            listening = open_port(self.host, self.port)
         except OSError as error:
             raise WrongSetup(
                 f"--health-port {self.port} on {self.host} cannot be opened: {_why(error)}. "
                 "Several workers on one host need a port each; with --processes one is enough for all."
             ) from error
+        host, port = listening.getsockname()[:2]
+        _log.info("health: http://%s:%d, /livez, /readyz, /startupz, /metrics and /scale", in_url(host), port)
+        return listening
 
 
 def health_port(flag: int | None, environ: Mapping[str, str]) -> int | None:
@@ -117,7 +121,6 @@ def answering(place: HealthPlace | None, listening: socket.socket | None = None)
         return
     if listening is None:
         listening = place.open()
-        _log.info("health: http://%s:%d, /livez, /readyz, /startupz, /metrics and /scale", *listening.getsockname()[:2])
     port = HealthPort(listening, place.max_lag_s)
     try:
         yield port

@@ -21,17 +21,18 @@ from arq_web.cli.app_source import AppSource, chosen_queues
 from arq_web.cli.arq_worker import ArqFlags, refuse_for_settings, run_settings
 from arq_web.cli.banner import banner
 from arq_web.cli.group import Failed, StartupFailed, app_traceback, failure
+from arq_web.cli.health_port import ENV as HEALTH_PORT_ENV
 from arq_web.cli.health_port import HealthPlace, HealthPort, answering, health_port
 from arq_web.cli.reload import is_reload_child, stop_when_orphaned
 from arq_web.cli.supervised import Supervised
 from arq_web.errors import ArqWebError, StoreUnavailable
 from arq_web.health.probes import MAX_LAG_S
+from arq_web.health.server import ALL_ADDRESSES
 from arq_web.loading import LifespanFailed, LoadedApp, app_lifespan
 from arq_web.logs import LogOutput
 from arq_web.worker.worker import Worker
 
 LoopName = Literal["auto", "asyncio", "uvloop"]
-ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - who probes is not in our container; there is nothing to change, and no secret
 SHUTDOWN_S = 3.0
 """What the app's shutdown may take at least; with the drain time that is left, at most."""
 LEFTOVER_S = 0.2
@@ -86,7 +87,7 @@ def run_worker(
         ArqWebError: the set-up cannot work.
         Failed: the app cannot be imported.
     """
-    place = flags.health_place(source.environ())
+    place = None if of_settings.check else flags.health_place(source.environ())
     with answering(place, None if supervised is None else supervised.health) as health:
         return _run_loaded(source, flags, log, of_settings, supervised, health)
 
@@ -101,10 +102,7 @@ def _run_loaded(
 ) -> int:
     loaded = source.load()
     if loaded.settings is not None:
-        if health is not None:
-            raise click.UsageError(
-                f"{loaded.target} is worker settings, which have no health port: use app-worker {loaded.target} --check"
-            )
+        _do_without_health(loaded.target, flags, health, supervised)
         refuse_for_settings(loaded.target, [flag for flag in flags.of_a_worker if flag != "--burst"])
         return run_settings(loaded.settings, of_settings, log, supervised, burst=flags.burst)
     of_settings.refuse_for_app(loaded.target)
@@ -122,6 +120,19 @@ def _run_loaded(
     _leave_in_time(status, log)
     runner.close()
     return status
+
+
+def _do_without_health(
+    target: str, flags: WorkerFlags, health: HealthPort | None, supervised: Supervised | None
+) -> None:
+    """Of worker settings: a flag for the port is refused. The environment's is perhaps for other workers beside it."""
+    words = f"{target} is worker settings, which have no health port: use app-worker {target} --check"
+    if flags.health_port is not None:
+        raise click.UsageError(words)
+    if health is not None:
+        health.close()
+        if supervised is None or supervised.number == 1:  # the others would say the same again
+            _log.warning("%s is ignored: %s", HEALTH_PORT_ENV, words)
 
 
 def _run(runner: asyncio.Runner, work: Coroutine[Any, Any, int]) -> int:

@@ -17,10 +17,11 @@ from arq_web.cli.group import RAW_ARGUMENTS
 from arq_web.cli.health_port import HIGHEST
 from arq_web.cli.process_count import process_count
 from arq_web.cli.reload import Reloader, is_reload_child
-from arq_web.cli.running import ALL_ADDRESSES, WorkerFlags, run_worker
+from arq_web.cli.running import WorkerFlags, run_worker
 from arq_web.cli.supervised import Supervised
 from arq_web.cli.supervisor import Supervisor, own_command
 from arq_web.health.probes import MAX_LAG_S
+from arq_web.health.server import ALL_ADDRESSES
 from arq_web.logs import LogOutput, LogStyle
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -104,7 +105,7 @@ _WORKER_OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] 
         default=ALL_ADDRESSES,
         show_default=True,
         metavar="ADDRESS",
-        help="At this address of the host only.",
+        help="At this address of the host only; :: is all of them, of IPv6 and IPv4.",
     ),
     click.option(
         "--health-max-lag",

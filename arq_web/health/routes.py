@@ -28,7 +28,7 @@ PATHS = ("/livez", "/readyz", "/startupz", "/metrics", "/scale", "/scale/{queue}
 
 
 @runtime_checkable
-class Metrics(Protocol):
+class MetricsPage(Protocol):
     """What makes the text that Prometheus reads."""
 
     def render(self, accept: str) -> tuple[str, bytes]:
@@ -65,6 +65,7 @@ class HealthRoutes:
         stores: Callable[[], Sequence[Store]],
         *,
         concurrency: Callable[[], int],
+        embedded_concurrency: Callable[[], int] | None = None,
         metrics: Callable[[], object],
         max_lag_s: float = MAX_LAG_S,
     ) -> None:
@@ -73,11 +74,13 @@ class HealthRoutes:
         Args:
             facts: of this process's worker; None where it has none.
             stores: of the queues to look at; empty while they are not known.
-            concurrency: jobs that one worker runs at the same time.
+            concurrency: jobs that one external worker runs at the same time.
+            embedded_concurrency: the same of an embedded one; None: as many.
             metrics: the app's ``Metrics``; anything else where they are off.
             max_lag_s: how late the worker's loop may be.
         """
         self._facts, self._stores, self._concurrency, self._metrics = facts, stores, concurrency, metrics
+        self._embedded_concurrency = embedded_concurrency or concurrency
         self._max_lag_s = max_lag_s
         self._redis, self._asked_at_s = "", -math.inf
 
@@ -117,7 +120,7 @@ class HealthRoutes:
 
     async def _page(self, accept: str) -> HealthAnswer:
         metrics = self._metrics()
-        if not isinstance(metrics, Metrics):
+        if not isinstance(metrics, MetricsPage):
             return HealthAnswer.of(404, {"error": METRICS_OFF})
         media_type, text = metrics.render(accept)
         return HealthAnswer(200, text, media_type)
@@ -132,7 +135,7 @@ class HealthRoutes:
             return HealthAnswer.of(404, {"error": f"No queue {queue!r} is served here; these are: {known}."})
         try:
             async with asyncio.timeout(REDIS_LIMIT_S):
-                scale = await scale_of(chosen, self._concurrency())
+                scale = await scale_of(chosen, self._concurrency(), self._embedded_concurrency())
         except (StoreError, TimeoutError) as error:
             return HealthAnswer.of(503, {"error": _in_words(error)})
         return HealthAnswer.of(200, asdict(scale))

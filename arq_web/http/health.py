@@ -32,7 +32,8 @@ class AppHealth:
         self._routes = HealthRoutes(
             self._facts,
             lambda: [hub.queues.store(name) for name in hub.queue_names],
-            concurrency=self._concurrency,
+            concurrency=lambda: hub.config.concurrency,
+            embedded_concurrency=lambda: hub.config.embedded_concurrency,
             metrics=lambda: hub.metrics,
         )
 
@@ -55,8 +56,3 @@ class AppHealth:
         vitals = self._hub.embedded.vitals  # none while one that has failed is started again
         # Its loop is the one that answers: who hears of it knows that it is not blocked.
         return Facts() if vitals is None else Facts.of(vitals)
-
-    def _concurrency(self) -> int:
-        """Of the app's external workers, as its configuration has it; of the embedded one while that is at work."""
-        facts, config = self._facts(), self._hub.config
-        return config.concurrency if facts is None else facts.slots or config.embedded_concurrency

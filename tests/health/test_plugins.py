@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from litestar.handlers import BaseRouteHandler
 
 import arq_web.fastapi
 import arq_web.litestar
-from arq_web import Config, task
+from arq_web import Config, Hub, task
 from arq_web.errors import InvalidConfig
 from arq_web.loading import app_lifespan
 from tests.support.ports import free_port
@@ -112,6 +113,25 @@ async def test_an_embedded_worker_is_told_of(build: Build) -> None:
     assert (live["is_working"], live["slots"], live["tasks"]) == (True, Config().embedded_concurrency, 1)
     assert live["renewed_ago_s"] < 3
     assert (scale["workers"], scale["slots"]) == (1, Config().embedded_concurrency)
+
+
+async def test_slots_are_those_of_the_workers_that_are_counted(build: Build, redis_url: str, namespace: str) -> None:
+    """Beside an external worker the embedded one does nothing: its concurrency is nobody's."""
+    hub = Hub(url=redis_url, tasks=[nothing], config=Config(namespace=namespace))
+    worker = hub.worker()
+    async with client_of(build("always")) as client, asyncio.TaskGroup() as group:
+        group.create_task(worker.run())
+
+        async def counts_it() -> bool:
+            scale = (await client.get("/-/jobs/scale")).json()
+            return (await hub.queue().store.workers()) != [] and scale["slots"] == Config().concurrency
+
+        await wait_until(counts_it, description="the external worker's slots are told")
+        up = (await client.get("/-/jobs/startupz")).json()
+        worker.stop()
+    await hub.aclose()
+
+    assert up["slots"] == Config().embedded_concurrency != Config().concurrency
 
 
 async def test_they_stand_behind_the_apps_own_guards(build: Build) -> None:

@@ -60,6 +60,7 @@ async def test_one_port_answers_for_all(project: Project, port: int) -> None:
     assert (scale["workers"], scale["slots"]) == (2, 6)
     assert await status(port, "/scale/nobodys") == 404
     assert await status(port, "/nope") == 404
+    assert running.count("health: http://") == 1
     await stop(running)
     assert await status(port, "/livez") == 0
 
@@ -103,7 +104,7 @@ async def test_a_stopped_process_is_not_alive_though_it_says_nothing(project: Pr
 async def test_a_process_that_dies_again_and_again_makes_it_not_ready_but_leaves_it_alive(
     project: Project, port: int
 ) -> None:
-    """The other one's jobs must not pay for it. Once none is left, it is not alive."""
+    """The other one's jobs must not pay for it. Nor, for a while, is it of use when none is left: see test_merged."""
     project.write("main.py", BREAKABLE_APP)
     running = await start(project, port, target="main:app")
     project.write("broken", "")
@@ -113,10 +114,11 @@ async def test_a_process_that_dies_again_and_again_makes_it_not_ready_but_leaves
     seen = await status(port, "/livez"), await status(port, "/readyz")
     os.kill(running.processes(1)[0], signal.SIGKILL)
     await running.says("process.looping", times=3)
-    await becomes(port, "/livez", 503)
+    none_left = await status(port, "/livez"), await reasons(port, "/readyz")
 
     assert seen == (200, 503)
-    assert await reasons(port, "/livez") == {"processes"}
+    assert none_left[0] == 200
+    assert "processes" in none_left[1] or len(none_left[1]) == 2
     (project.folder / "broken").unlink()
     await becomes(port, "/readyz", 200, timeout_s=40)
     await stop(running)

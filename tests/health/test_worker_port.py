@@ -14,6 +14,7 @@ import pytest
 import redis as redis_sync
 
 from arq_web import Config, JobState, Queue
+from arq_web.health.server import open_port
 from tests.cli.support import Project, project_in
 from tests.health.app import block, nap
 from tests.health.support import HEALTH_APP, HOST, becomes, body, get, reasons, status
@@ -23,6 +24,17 @@ from tests.support.redis_server import running_redis
 from tests.support.waiting import wait_until
 
 PROBES = ("/livez", "/readyz", "/startupz")
+SETTINGS = """
+import os
+from arq_web.arq.connections import RedisSettings
+
+async def f(ctx): ...
+
+class WorkerSettings:
+    functions = [f]
+    queue_name = "q-" + os.environ["ARQ_WEB_NAMESPACE"]
+    redis_settings = RedisSettings.from_dsn(os.environ["REDIS_URL"])
+"""
 
 
 @contextmanager
@@ -190,7 +202,7 @@ async def test_a_port_in_use_is_said_before_the_app_is_imported(project: Project
     second = await project.run("no.such.module:app", "--health-port", str(port))
 
     assert second.code == 2
-    assert f"--health-port {port} on 0.0.0.0 cannot be opened: Address already in use." in second.err
+    assert f"--health-port {port} on :: cannot be opened: Address already in use." in second.err
     assert "a port each" in second.err
 
 
@@ -208,7 +220,7 @@ async def test_the_port_may_come_from_the_environment(project: Project, port: in
     worker = await project.start(HEALTH_APP, env={"ARQ_WEB_HEALTH_PORT": str(port)})
 
     assert await status(port, "/livez") == 200
-    assert f"health: http://0.0.0.0:{port}" in worker.log
+    assert f"health: http://[::]:{port}, " in worker.log or f"health: http://0.0.0.0:{port}, " in worker.log
 
 
 async def test_there_is_no_port_unless_somebody_asks_for_one(project: Project) -> None:
@@ -227,12 +239,43 @@ async def test_an_import_that_fails_ends_the_process_as_ever(project: Project, p
 
 async def test_worker_settings_have_no_health_port(project: Project, port: int) -> None:
     """They have arq's own check."""
-    project.write("settings.py", "async def f(ctx): ...\nclass WorkerSettings:\n    functions = [f]\n")
+    project.write("settings.py", SETTINGS)
 
     finished = await project.run("settings.WorkerSettings", "--health-port", str(port))
 
     assert finished.code == 2
     assert "--check" in finished.err
+
+
+@pytest.mark.parametrize("args", [(), ("--processes", "2")], ids=["one", "two"])
+async def test_the_environments_port_does_not_break_worker_settings(
+    project: Project, port: int, args: tuple[str, ...]
+) -> None:
+    """One image, one environment, both kinds of workers: it is said once, and the work goes on. ``--check`` as well."""
+    project.write("settings.py", SETTINGS)
+    env = {"ARQ_WEB_HEALTH_PORT": str(port)}
+    worker = await project.start("settings.WorkerSettings", *args, env=env, is_up=False)
+    await worker.says("Starting worker", times=2 if args else 1)
+
+    async def is_alive() -> bool:
+        return (await project.run("settings.WorkerSettings", "--check", env=env)).code == 0
+
+    await wait_until(is_alive, timeout_s=20, description="arq's own check finds it")
+    worker.send()
+
+    assert await worker.ended() == 0
+    assert worker.count("ARQ_WEB_HEALTH_PORT is ignored") == 1
+
+
+async def test_a_check_of_worker_settings_takes_no_port(project: Project, port: int) -> None:
+    """It may run beside the worker that has it."""
+    project.write("settings.py", SETTINGS)
+
+    with open_port(HOST, port):
+        finished = await project.run("settings.WorkerSettings", "--check", env={"ARQ_WEB_HEALTH_PORT": str(port)})
+
+    assert finished.code == 1
+    assert "cannot be opened" not in finished.err
 
 
 async def test_the_page_of_metrics_is_there_where_they_are_on(project: Project, queue: Queue, port: int) -> None:
