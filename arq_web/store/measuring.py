@@ -26,7 +26,7 @@ class Measured:
     dead: int
     rejected: int
     oldest_ready_age_ms: int
-    """How long the oldest of the ready ones has been that; one that went back to the head, since its creation."""
+    """How long the oldest of the ready ones has been that, since it was due or last came back from a worker."""
 
 
 async def measure(store: Store) -> Measured:

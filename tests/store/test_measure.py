@@ -54,11 +54,73 @@ async def test_the_oldest_job_is_found_whatever_its_priority(
     """The head of the queue is the most urgent one, not the oldest."""
     priorities = {"high": 10, "normal": 0, "low": -10}
     await store.enqueue([job(name, priority=priority) for name, priority in priorities.items()])
-    await redis.zincrby(store.base + b"ready", -HOUR_MS * 1000, oldest)
+    await make_older(store, redis, oldest)
 
     found = await measure(store)
 
     assert HOUR_MS <= found.oldest_ready_age_ms < HOUR_MS + 60_000
+
+
+async def test_a_job_that_came_back_waits_since_then(store: Store, redis: redis_async.Redis) -> None:
+    """Not since its creation: else one that was delayed for a day and is released would wake somebody up at once."""
+    await store.enqueue([job("a")])
+    await make_older(store, redis, "a")
+    await store.claim("w", WorkerKind.EXTERNAL, "token", 1, 8000)
+    await store.reclaim(dead=["w"])
+
+    found = await measure(store)
+
+    assert found.ready == 1
+    assert found.oldest_ready_age_ms < 60_000
+
+
+@pytest.mark.parametrize("came_back", [1, 20])
+async def test_jobs_that_come_back_do_not_hide_those_that_wait_behind_them(
+    store: Store, redis: redis_async.Redis, came_back: int
+) -> None:
+    """Where workers die again and again, the head of the queue is always new."""
+    names = [f"back-{n}" for n in range(came_back)]
+    waiting = [f"waits-{n}" for n in range(came_back + 1)]
+    for name in (*names, *waiting):
+        await store.enqueue([job(name)])
+        await make_older(store, redis, name)
+    await store.claim("w", WorkerKind.EXTERNAL, "token", came_back, 8000)
+    await store.reclaim(dead=["w"])
+
+    found = await measure(store)
+
+    assert HOUR_MS <= found.oldest_ready_age_ms < HOUR_MS + 60_000
+
+
+async def test_a_job_that_was_promoted_late_waits_since_it_was_due(store: Store, redis: redis_async.Redis) -> None:
+    """Whoever promoted it: its wait began before."""
+    await store.enqueue([job("due", due="d60000"), job("other", due="d60000", priority=1)])
+    for name in ("due", "other"):
+        key, due_ms = store.base + b"j:" + name.encode(), await store.server_now_ms() - 30_000
+        raw = await redis.get(key)
+        assert isinstance(raw, bytes)
+        later = b"%d" % int(await redis.zscore(store.base + b"due", name) or 0)
+        await redis.set(key, raw.replace(later, b"%d" % due_ms))
+        await redis.zadd(store.base + b"due", {name: due_ms})
+    await make_older(store, redis, "due", is_queued=False)
+    await store.claim("w", WorkerKind.EXTERNAL, "token", 1, 8000)
+
+    found = await measure(store)
+
+    assert found.ready == 1
+    assert 30_000 <= found.oldest_ready_age_ms < 60_000
+
+
+async def test_a_record_that_cannot_be_read_has_no_age(store: Store, redis: redis_async.Redis) -> None:
+    """It goes to the rejects at the next claim."""
+    await store.enqueue([job("a"), job("b")])
+    await redis.set(store.base + b"j:a", "what")
+    await redis.delete(store.base + b"j:b")
+
+    found = await measure(store)
+
+    assert (found.ready, found.oldest_ready_age_ms) == (2, 0)
+    await redis.delete(store.base + b"j:a", store.base + b"ready")
 
 
 async def test_scores_that_are_not_ours_do_not_keep_redis_busy(store: Store, redis: redis_async.Redis) -> None:
@@ -95,6 +157,18 @@ async def test_a_key_of_another_kind_does_not_stop_it(store: Store, redis: redis
 
     assert await measure_as_leader(store, "first", 60_000) is not None
     assert await measure_as_leader(store, "second", 60_000) is None
+
+
+async def make_older(store: Store, redis: redis_async.Redis, name: str, *, is_queued: bool = True) -> None:
+    """By an hour, as if it had been created then."""
+    key = store.base + b"j:" + name.encode()
+    raw = await redis.get(key)
+    assert isinstance(raw, bytes)
+    changes, spec, body = raw.split(b"\n", 2)
+    created, rest = spec.split(b" ", 1)
+    await redis.set(key, b"\n".join([changes, b"%d %s" % (int(created) - HOUR_MS, rest), body]))
+    if is_queued:
+        await redis.zincrby(store.base + b"ready", -HOUR_MS * 1000, name)
 
 
 async def _leads(store: Store, leader: str) -> bool:

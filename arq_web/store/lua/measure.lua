@@ -15,14 +15,33 @@ end
 local overdue = redis.call('ZCOUNT', DUE, '-inf', now_ms)
 local first_due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
 local age_ms = overdue > 0 and now_ms - tonumber(first_due[2]) or 0
-local BAND, from = 8e14, '-inf' -- see place_of: the first of each priority is its oldest
+
+-- Since when the others wait, their records say. The first of a priority is not always the one that waits longest: what went
+-- back to the head stands where it was when it was created. Behind it all are in the order of their waiting, so looks ever
+-- further apart find one that has waited nearly as long as any.
+local BAND, PLACES = 8e14, { 0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023 } -- see place_of
+local seen, from = {}, '-inf'
 for _ = -10, 10 do
   local first = redis.call('ZRANGEBYSCORE', READY, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if not first[1] then break end
-  local band = math.floor(tonumber(first[2]) / BAND)
-  age_ms = math.max(age_ms, math.floor((now_us - (tonumber(first[2]) - band * BAND)) / 1000))
-  from = string.format('%.0f', (band + 1) * BAND)
+  local rank, beyond = redis.call('ZRANK', READY, first[1]), (math.floor(tonumber(first[2]) / BAND) + 1) * BAND
+  for _, place in ipairs(PLACES) do
+    local there = redis.call('ZRANGE', READY, rank + place, rank + place, 'WITHSCORES')
+    if not there[1] or tonumber(there[2]) >= beyond then break end
+    seen[#seen + 1] = there[1]
+  end
+  from = string.format('%.0f', beyond)
 end
+local jobs = read_many(seen)
+for i = 1, #seen do
+  local j = jobs[i]
+  if j and j.state == 'q' then
+    local due_ms, since_ms = tonumber(j.due), tonumber(j.since)
+    if due_ms > j.created then since_ms = math.min(due_ms, since_ms) end -- promoted late
+    age_ms = math.max(age_ms, now_ms - since_ms)
+  end
+end
+
 local dead, rejects = redis.pcall('ZCARD', DEAD), redis.pcall('LLEN', REJECTS)
 return {
   now_ms, redis.call('ZCARD', READY) + overdue, redis.call('ZCARD', DUE) - overdue, redis.call('ZCARD', LEASES),
