@@ -51,6 +51,8 @@ class Running:
     """False for an attempt that goes on although the job's cancellation was asked for; and before it begins, for only
     its runner knows. The next renewal says it again."""
     is_settling: bool = False
+    ended_at_s: float = 0.0
+    """When it began to settle: what comes then is no more of the attempt's time."""
     is_reported_stuck: bool = False
     stop: threading.Event | None = None
     """Set for a thread that should return; made only where somebody may look."""
@@ -85,8 +87,8 @@ class Running:
 
     @property
     def ran_ms(self) -> int:
-        """Milliseconds since the attempt began; 0 before."""
-        return max(0, int((time.monotonic() - self.started_at_s) * 1000))
+        """Milliseconds since the attempt began, or from then to its end; not those of its settling."""
+        return max(0, int(((self.ended_at_s or time.monotonic()) - self.started_at_s) * 1000))
 
     def end_early(self, reason: StopReason) -> None:
         """Cancel the attempt, once, for ``reason``; one that settles already is left alone."""

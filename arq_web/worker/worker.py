@@ -17,6 +17,7 @@ import functools
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -343,7 +344,7 @@ class Worker:
             keep_result_ms=keep_ms if isinstance(keep_ms, int) else job.keep_result_ms,
             now_ms=self._clock.now_ms,
         )
-        running.is_settling = True  # only now: what fails above is seen by _ended
+        running.is_settling, running.ended_at_s = True, time.monotonic()  # only now: what fails above is seen by _ended
         if settlement is None:
             report(events.LEASE_LOST, running, self.id, ran_ms=running.ran_ms)
             self._free(running, outcome, None, Settled.LOST)
