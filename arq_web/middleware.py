@@ -192,6 +192,11 @@ class Instrumented(Protocol):
         ...
 
     @property
+    def registry(self) -> Any:
+        """The app's ``Registry``: its tasks, as far as they are known by now."""
+        ...
+
+    @property
     def queues(self) -> Any:
         """The app's ``QueueSet``. Not before the hub is used: this opens what it needs."""
         ...

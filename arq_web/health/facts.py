@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arq_web.health.loop_watch import LoopWatch
+from arq_web.worker.loop_watch import LoopWatch
 from arq_web.worker.vitals import Vitals
 
 

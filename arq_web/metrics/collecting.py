@@ -22,15 +22,22 @@ Values: TypeAlias = Iterable[tuple[tuple[str, ...], float | Spread]]
 class TallyCollector(Collector):
     """All metrics of one app in one process."""
 
-    def __init__(self, tally: Tally, numbers: Numbers, vitals: Callable[[], Iterable[Vitals]]) -> None:
+    def __init__(
+        self,
+        tally: Tally,
+        numbers: Numbers,
+        vitals: Callable[[], Iterable[Vitals]],
+        expected: Callable[[], Iterable[tuple[str, str]]],
+    ) -> None:
         """Read nothing yet.
 
         Args:
             tally: what was counted.
             numbers: of the queues, where this process is the one to tell them.
             vitals: of the workers in this process.
+            expected: queues and tasks that are shown before anything has happened to them.
         """
-        self._tally, self._numbers, self._vitals = tally, numbers, vitals
+        self._tally, self._numbers, self._vitals, self._expected = tally, numbers, vitals, expected
 
     def describe(self) -> Iterator[Metric]:
         """The names alone: a registry refuses a second collector of the same."""
@@ -40,6 +47,7 @@ class TallyCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Everything, as it is now."""
         self._numbers.note_scrape()
+        self._tally.expect(self._expected())
         found: Mapping[Family, Values] = {
             **self._of_tasks(),
             **self._of_process(),
@@ -50,6 +58,9 @@ class TallyCollector(Collector):
 
     def _of_tasks(self) -> dict[Family, Values]:
         tasks = list(self._tally.tasks.items())
+        tried = [
+            (key, each) for key, each in tasks if each.attempts
+        ]  # of the others a histogram is many lines of nothing
         attempts = [((*key, *how), count) for key, each in tasks for how, count in list(each.attempts.items())]
         # Zeros too: what is not there before it happens for the first time is no increase, to whoever asks for a rate.
         ended = {(*key, ending): 0 for key, _ in tasks for ending in (*FINAL, WAS_LOST)}
@@ -62,16 +73,16 @@ class TallyCollector(Collector):
             f.JOBS_ENQUEUED: [(key, each.enqueued) for key, each in tasks],
             f.JOB_ATTEMPTS: attempts,
             f.JOBS_FINISHED: [(labels, count) for labels, count in ended.items() if labels[2] != WAS_LOST],
-            f.JOB_WAIT: [(key, each.wait) for key, each in tasks],
-            f.JOB_RUN: [(key, each.run) for key, each in tasks],
-            f.JOB_TOTAL: [(key, each.total) for key, each in tasks],
+            f.JOB_WAIT: [(key, each.wait) for key, each in tried],
+            f.JOB_RUN: [(key, each.run) for key, each in tried],
+            f.JOB_TOTAL: [(key, each.total) for key, each in tried],
             f.JOBS_FENCED: [(labels[:2], count) for labels, count in ended.items() if labels[2] == WAS_LOST],
             f.JOBS_RECOVERED: [(key, each.recovered) for key, each in tasks],
             f.JOBS_POISONED: [(key, each.poisoned) for key, each in tasks],
         }
 
     def _of_process(self) -> dict[Family, Values]:
-        tally = self._tally
+        tally, redis = self._tally, self._tally.redis
         working = [each for each in self._vitals() if each.renewed_ago_s is not None]
         return {
             f.ENQUEUE_SECONDS: list(tally.enqueues.items()),
@@ -80,8 +91,11 @@ class TallyCollector(Collector):
             f.JOBS_RUNNING: [((), sum(each.running_count for each in working))],
             f.WORKER_SLOTS: [((), sum(each.slots for each in working))],
             f.LOOP_LAG: [((), self._numbers.loop_lag_s)],
-            f.LEASE_RENEWALS: [((result,), count) for result, count in tally.renewals.items()],
-            f.REDIS_RTT: [((), tally.round_trips)],
+            f.LOOP_BLOCKED: [((), self._numbers.loop_blocked_s)],
+            f.LEASE_RENEWALS: [((result,), count) for result, count in redis.renewals.items()],
+            f.REDIS_RTT: [((), redis.round_trips)],
+            f.REDIS_UP: [] if redis.is_up is None else [((), redis.is_up)],
+            f.REDIS_ERRORS: [((), redis.errors)],
         }
 
     def _of_queues(self) -> dict[Family, Values]:
@@ -91,7 +105,7 @@ class TallyCollector(Collector):
             f.QUEUE_SCHEDULED: [(key, each.measured.scheduled) for key, each in told.items()],
             f.QUEUE_RUNNING: [(key, each.measured.running) for key, each in told.items()],
             f.QUEUE_AGE: [(key, each.oldest_ready_age_s) for key, each in told.items()],
-            f.DEAD_JOBS: [(key, each.measured.dead) for key, each in told.items()],
+            f.QUEUE_DEAD: [(key, each.measured.dead) for key, each in told.items()],
             f.QUEUE_REJECTED: [(key, each.measured.rejected) for key, each in told.items()],
             f.QUEUE_MEASURED: [(key, each.age_s) for key, each in told.items()],
         }

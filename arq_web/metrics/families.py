@@ -83,13 +83,22 @@ WORKER_SLOTS = _gauge("arq_worker_slots", (), "Attempts that may run in this pro
 LOOP_LAG = _gauge(
     "arq_worker_loop_lag_seconds", (), "The longest time for which the event loop did not run, in the last 15 to 30 s."
 )
+LOOP_BLOCKED = _counter(
+    "arq_worker_loop_blocked_seconds_total", (), "For how long the event loop did not run when it should have."
+)
 LEASE_RENEWALS = _counter("arq_worker_lease_renewals_total", ("result",), "Renewals of leases; result is ok or failed.")
 REDIS_RTT = _histogram("arq_redis_rtt_seconds", (), "How long Redis took to answer one small command.")
+REDIS_UP = _gauge("arq_redis_up", (), "1 where Redis answered the last look at the queues, 0 where it did not.")
+REDIS_ERRORS = _counter(
+    "arq_redis_errors_total", (), "Looks at the queues and renewals of leases that failed at Redis."
+)
 QUEUE_READY = _gauge("arq_queue_ready", _QUEUE, "Jobs that wait for a worker.")
 QUEUE_SCHEDULED = _gauge("arq_queue_scheduled", _QUEUE, "Jobs that are due later: scheduled or retrying.")
 QUEUE_RUNNING = _gauge("arq_queue_running", _QUEUE, "Jobs that run, in all workers.")
-QUEUE_AGE = _gauge("arq_queue_oldest_ready_age_seconds", _QUEUE, "How long the oldest job that waits has been ready.")
-DEAD_JOBS = _gauge("arq_dead_jobs", _QUEUE, "Jobs that ended without success and are kept to be looked at.")
+QUEUE_AGE = _gauge(
+    "arq_queue_oldest_ready_age_seconds", _QUEUE, "How long the oldest job that waits has been ready, this time."
+)
+QUEUE_DEAD = _gauge("arq_queue_dead", _QUEUE, "Jobs that ended without success and are kept to be looked at.")
 QUEUE_REJECTED = _gauge("arq_queue_rejected", _QUEUE, "What was found in the queue and was no job of ours.")
 QUEUE_MEASURED = _gauge(
     "arq_queue_measured_age_seconds", _QUEUE, "How old the numbers of the queue are; without any, nobody tells them."

@@ -59,7 +59,7 @@ class Metrics:
             registry = CollectorRegistry()
             ProcessCollector(registry=registry)
         self.registry = registry
-        self._collector = TallyCollector(self._tally, self._numbers, self._vitals)
+        self._collector = TallyCollector(self._tally, self._numbers, self._vitals, self._expected)
         try:
             registry.register(self._collector)
         except ValueError as error:
@@ -79,7 +79,7 @@ class Metrics:
         hub.observers.append(self._tally)
         hub.enqueue_middleware.insert(0, self._count_enqueue)
         names = hub.queue_names if self._has_queue_gauges else ()
-        hub.companions.append(lambda: Measurer(self._numbers, self._tally.round_trips, lambda: hub.queues, names))
+        hub.companions.append(lambda: Measurer(self._numbers, self._tally.redis, lambda: hub.queues, names))
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """The page that Prometheus reads. Safe in any thread; asks Redis nothing, so it never waits.
@@ -109,6 +109,12 @@ class Metrics:
         return () if self._hub is None else self._hub.vitals
 
     def _name_of(self, task: str) -> str | None:
-        registry = self._hub.queues.registry if self._hub is not None else None
-        known = None if registry is None else registry.find(task)
-        return None if known is None else known.name
+        known = None if self._hub is None else self._hub.registry.find(task)
+        return None if known is None else str(known.name)
+
+    def _expected(self) -> list[tuple[str, str]]:
+        """Queue and name of each task of the app."""
+        if self._hub is None:
+            return []
+        first = self._hub.queue_names[0]
+        return [(task.policy.queue or first, task.name) for task in list(self._hub.registry)]

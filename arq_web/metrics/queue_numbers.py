@@ -12,15 +12,18 @@ import contextlib
 import os
 import secrets
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from arq_web.errors import StoreError
-from arq_web.metrics.tally import Spread
+from arq_web.errors import StoreError, StoreUnavailable
+from arq_web.metrics.tally import RedisTally
 from arq_web.queue import QueueSet
 from arq_web.store.measuring import Measured, measure_as_leader, resign
 from arq_web.store.store import Store
+from arq_web.worker.loop_watch import LoopWatch
 
 LOOK_EVERY_S = 5.0
 LEAD_S = 12.0
@@ -28,8 +31,7 @@ LEAD_S = 12.0
 SCRAPED_WITHIN_S = 150.0
 """Whom nobody has scraped for so long does not look: nobody would see his numbers, and he would keep others from it."""
 LEAVE_LIMIT_S = 0.5
-BEAT_S = 0.25
-LAG_WINDOW_S = 15.0
+FIRST_LOOK_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,39 +52,13 @@ class Told:
         return self.measured.oldest_ready_age_ms / 1000
 
 
-class LoopLag:
-    """How long the event loop did not run: by a beat on it, which comes late when it is blocked."""
-
-    def __init__(self) -> None:
-        now_s = time.monotonic()
-        self._due_at_s, self._window_ends_at_s = now_s + BEAT_S, now_s + LAG_WINDOW_S
-        self._longest_s = self._longest_before_s = 0.0
-
-    @property
-    def longest_s(self) -> float:
-        """In this window of time and the last one; or up to now, when the loop is blocked at this moment."""
-        silent_s = time.monotonic() - self._due_at_s
-        return max(0.0, self._longest_s, self._longest_before_s, silent_s)
-
-    async def run(self) -> None:
-        """Beat until cancelled."""
-        while True:
-            self._due_at_s = time.monotonic() + BEAT_S
-            await asyncio.sleep(BEAT_S)
-            self._note(time.monotonic())
-
-    def _note(self, now_s: float) -> None:
-        if now_s >= self._window_ends_at_s:
-            self._longest_before_s, self._longest_s = self._longest_s, 0.0
-            self._window_ends_at_s = now_s + LAG_WINDOW_S
-        self._longest_s = max(self._longest_s, now_s - self._due_at_s)
-
-
 class Numbers:
     """What this process has to tell of the queues and of its loops. Written on the loop, read by any thread."""
 
     def __init__(self) -> None:
-        self.lags: list[LoopLag] = []
+        self._watches: list[LoopWatch] = []
+        self._watches_lock = threading.Lock()
+        self._ended_blocked_s = 0.0
         self._told: dict[str, Told] = {}
         self._scraped_at_s = float("-inf")
 
@@ -98,7 +74,26 @@ class Numbers:
     @property
     def loop_lag_s(self) -> float:
         """The longest of all loops of this process."""
-        return max((lag.longest_s for lag in list(self.lags)), default=0.0)
+        return max((watch.longest_s for watch in list(self._watches)), default=0.0)
+
+    @property
+    def loop_blocked_s(self) -> float:
+        """Of all loops that this process has, or had, together."""
+        with self._watches_lock:
+            return self._ended_blocked_s + sum(watch.blocked_s for watch in self._watches)
+
+    @contextmanager
+    def loop_watched(self) -> Generator[None]:
+        """Meanwhile the running loop counts."""
+        watch = LoopWatch()
+        self._watches.append(watch)
+        try:
+            yield
+        finally:
+            watch.stop()
+            with self._watches_lock:
+                self._watches.remove(watch)
+                self._ended_blocked_s += watch.blocked_s
 
     def tell(self, queue: str, told: Told | None) -> None:
         """These are the numbers; None: they are another's to tell."""
@@ -118,38 +113,34 @@ class Measurer:
     name = "metrics"
 
     def __init__(
-        self, numbers: Numbers, round_trips: Spread, queues: Callable[[], QueueSet], names: Sequence[str]
+        self, numbers: Numbers, redis: RedisTally, queues: Callable[[], QueueSet], names: Sequence[str]
     ) -> None:
         """Ask nothing yet.
 
         Args:
             numbers: where what was read goes.
-            round_trips: where goes how long it took.
+            redis: where goes how Redis answered.
             queues: of the app.
             names: of the queues to look at.
         """
-        self._numbers, self._round_trips, self._queues, self._names = numbers, round_trips, queues, names
+        self._numbers, self._redis, self._queues, self._names = numbers, redis, queues, names
         self._leader = f"{socket.gethostname().replace(' ', '-')}:{os.getpid()}:{secrets.token_hex(4)}"
 
     async def run(self) -> None:
         """Look until cancelled; then let another lead."""
-        lag = LoopLag()
-        self._numbers.lags.append(lag)
-        beating = asyncio.create_task(lag.run(), name="arq_web.loop_lag")
         try:
-            while True:
-                if self._numbers.is_scraped:
-                    await asyncio.gather(*map(self._look, self._names))
-                await asyncio.sleep(self.pause_s)
+            with self._numbers.loop_watched():
+                while True:
+                    if self._numbers.is_scraped:
+                        await asyncio.gather(*map(self._look, self._names))
+                    await asyncio.sleep(self.pause_s)
         finally:
-            beating.cancel()
-            self._numbers.lags.remove(lag)
             await self._resign()
 
     @property
     def pause_s(self) -> float:
         """Until the next look. Before the first scrape it comes soon after that."""
-        return LOOK_EVERY_S if self._numbers.is_scraped else BEAT_S
+        return LOOK_EVERY_S if self._numbers.is_scraped else FIRST_LOOK_EVERY_S
 
     async def catch_up(self) -> None:
         """Nothing to do before a burst."""
@@ -158,9 +149,10 @@ class Measurer:
         asked_at_s = time.monotonic()
         try:
             measured = await measure_as_leader(self._store(name), self._leader, int(LEAD_S * 1000))
-        except StoreError:  # the log says so already; the numbers grow old, and are not told any more
+        except StoreError as error:  # the log says so already; the numbers grow old, and are not told any more
+            self._redis.failed(is_up=not isinstance(error, StoreUnavailable))
             return
-        self._round_trips.add(time.monotonic() - asked_at_s)
+        self._redis.answered(time.monotonic() - asked_at_s)
         self._numbers.tell(name, None if measured is None else Told(measured, asked_at_s))
 
     async def _resign(self) -> None:

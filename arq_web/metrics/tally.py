@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from arq_web.middleware import EndedAttempt, Ending, Observer
 
@@ -33,6 +33,32 @@ class Spread:
         """One more."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+
+class RedisTally:
+    """What this process sees of Redis: by the look at the queues, on the loop, and by the renewals, in their thread."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.round_trips = Spread(bounds)
+        self.is_up: bool | None = None
+        """Whether it answered the last look, be it by an error; None before the first."""
+        self.renewals = {"ok": 0, "failed": 0}
+        self._failed_looks = 0
+
+    @property
+    def errors(self) -> int:
+        """Looks and renewals that failed."""
+        return self._failed_looks + self.renewals["failed"]
+
+    def answered(self, took_s: float) -> None:
+        """A look was answered."""
+        self.is_up = True
+        self.round_trips.add(took_s)
+
+    def failed(self, *, is_up: bool) -> None:
+        """A look failed; ``is_up``: by the word of Redis itself, which has refused it."""
+        self.is_up = is_up
+        self._failed_looks += 1
 
 
 class TaskTally:
@@ -71,11 +97,10 @@ class Tally(Observer):
         """By queue, and a task's name."""
         self.enqueues: dict[tuple[str, str], Spread] = {}
         """By queue and outcome."""
-        self.renewals = {"ok": 0, "failed": 0}
         self.http_answers: Counter[int] = Counter()
         """By status."""
         self.replays = 0
-        self.round_trips = Spread(command_bounds_s)
+        self.redis = RedisTally(command_bounds_s)
         self._bounds_s, self._command_bounds_s = bounds_s, command_bounds_s
         self._by_call: dict[tuple[str, str], TaskTally] = {}
         self._lock = threading.Lock()
@@ -106,7 +131,18 @@ class Tally(Observer):
 
     def leases_renewed(self, *, is_answered: bool) -> None:
         """One renewal more; by one thread only."""
-        self.renewals["ok" if is_answered else "failed"] += 1
+        self.redis.renewals["ok" if is_answered else "failed"] += 1
+
+    def expect(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Count these from zero: what is not there before it happens for the first time is no increase.
+
+        Args:
+            keys: queue and task, by the name under which it is counted.
+        """
+        with self._lock:
+            for key in keys:
+                if key not in self.tasks:
+                    self.tasks[key] = TaskTally(self._bounds_s)
 
     def enqueued(self, task: str, queue: str, outcome: str, took_s: float) -> None:
         """One enqueue more."""

@@ -11,9 +11,9 @@ import redis as redis_sync
 
 from arq_web import Hub
 from arq_web.health.facts import Facts
-from arq_web.health.loop_watch import EVERY_S, LoopWatch
 from arq_web.health.routes import HealthRoutes
 from arq_web.store.keys import base_key
+from arq_web.worker.loop_watch import EVERY_S, LoopWatch
 from tests.support.redis_server import running_redis
 from tests.support.waiting import wait_until
 from tests.support.working import make_hub

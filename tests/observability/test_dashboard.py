@@ -7,11 +7,14 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
 from arq_web.metrics.families import FAMILIES, Family, Kind
 from tests.docs.pages import ROOT, code, read, table
 
 DASHBOARD = json.loads((ROOT / "dashboards" / "arq-web.json").read_text(encoding="utf-8"))
+RULES = yaml.safe_load((ROOT / "dashboards" / "alerts.yaml").read_text(encoding="utf-8"))
+ALERTS = [rule for group in RULES["groups"] for rule in group["rules"]]
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 SERIES = {
     f"{family.name}{suffix}": family
@@ -24,7 +27,8 @@ OF_PROMETHEUS = {"instance", "process", "le"}
 def expressions() -> list[str]:
     of_panels = [target["expr"] for panel in PANELS for target in panel["targets"]]
     how_to = [code(row[1])[0] for row in table(read("how-to/watch-your-jobs.md"), "question")]
-    return [*of_panels, *how_to, *(each["definition"] for each in DASHBOARD["templating"]["list"][1:])]
+    of_alerts = [alert["expr"] for alert in ALERTS]
+    return [*of_panels, *of_alerts, *how_to, *(each["definition"] for each in DASHBOARD["templating"]["list"][1:])]
 
 
 @pytest.mark.parametrize("expression", expressions())
@@ -53,8 +57,28 @@ def test_counters_are_asked_for_their_rate_and_the_queues_numbers_for_their_larg
     for expression in expressions():
         if any(SERIES[name].kind is Kind.COUNTER for name in re.findall(r"\barq_\w+", expression)):
             assert re.search(r"rate\(|increase\(|label_values\(", expression), expression
-        if re.search(r"arq_queue_|arq_dead_jobs", expression):
+        if re.search(r"arq_queue_", expression):
             assert expression.startswith(("max by (queue)", "absent(")), expression
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_an_alert_is_one_that_prometheus_takes_and_somebody_can_act_on(alert: dict[str, Any]) -> None:
+    """What it does not know it refuses, with the whole file; a label that is not kept is empty."""
+    assert (
+        {"alert", "expr", "labels", "annotations"} <= alert.keys() <= {"alert", "expr", "for", "labels", "annotations"}
+    )
+    assert alert["annotations"].keys() == {"summary", "description"}
+    kept = {word.strip() for inside in re.findall(r"by \(([^)]*)\)", alert["expr"]) for word in inside.split(",")}
+    assert set(re.findall(r"\$labels\.(\w+)", str(alert["annotations"]))) <= kept
+
+
+def test_an_alert_on_a_number_that_may_be_silent_minds_its_silence() -> None:
+    """A gauge that is not told is below every limit."""
+    for alert in ALERTS:
+        gauges = {name for name in re.findall(r"\barq_\w+", alert["expr"]) if SERIES[name].kind is Kind.GAUGE}
+        for name in gauges:
+            assert f" or absent({name})" in alert["expr"]
+    assert len({alert["alert"] for alert in ALERTS}) == len(ALERTS) > 0
 
 
 def test_panels_do_not_overlap() -> None:

@@ -20,9 +20,11 @@ from arq_web import Config, Hub, Job, JobFailed, Retry, Snooze, task
 from arq_web.errors import InvalidConfig, QueueFull
 from arq_web.metrics import Metrics
 from arq_web.metrics.families import FAMILIES, Kind
-from arq_web.metrics.queue_numbers import LoopLag
 from arq_web.store.measuring import measure_as_leader
+from arq_web.worker.loop_watch import EVERY_S, LoopWatch
 from tests.observability.scrapes import page_of
+from tests.support.proxy import running_proxy
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from tests.support.working import make_hub, working
 
@@ -44,6 +46,19 @@ async def fail(how: str = "error") -> None:
 @task
 async def hold() -> None:
     await asyncio.sleep(3600)
+
+
+may_end = asyncio.Event()
+
+
+@task
+async def wait_for_it() -> None:
+    await may_end.wait()
+
+
+@task(queue="other")
+async def elsewhere() -> None:
+    """Of a queue of its own."""
 
 
 @task(name="unheard_of")
@@ -170,7 +185,11 @@ async def test_the_numbers_of_a_queue_are_read_once_somebody_looks(hub: Hub) -> 
         assert await measure_as_leader(queue.store, "another", 1000) is None
 
     assert (page.value("arq_queue_ready"), page.value("arq_queue_scheduled")) == (2, 1)
-    assert (page.value("arq_queue_running"), page.value("arq_dead_jobs"), page.value("arq_queue_rejected")) == (0, 0, 0)
+    assert (page.value("arq_queue_running"), page.value("arq_queue_dead"), page.value("arq_queue_rejected")) == (
+        0,
+        0,
+        0,
+    )
     assert 0 <= (page.value("arq_queue_oldest_ready_age_seconds") or 0) < 10
     assert 0 <= (page.value("arq_queue_measured_age_seconds") or 0) < 12
     assert (page.value("arq_redis_rtt_seconds_count") or 0) >= 1
@@ -233,24 +252,96 @@ async def test_a_loop_that_is_blocked_shows_while_it_is(hub: Hub) -> None:
     assert now - before > 0.2
 
 
-async def test_lags_are_forgotten_after_a_while() -> None:
-    """A worker that once was slow is not slow for ever."""
-    lag = LoopLag()
-    due_s = time.monotonic()
-    lag._due_at_s = due_s
-    lag._note(due_s + 3)
-    assert lag.longest_s == pytest.approx(3, abs=0.1)
-    for seconds in (16, 32):
-        lag._due_at_s = due_s + seconds
-        lag._note(due_s + seconds)
+async def test_what_a_loop_was_blocked_is_summed_up(hub: Hub) -> None:
+    """However seldom somebody looks, nothing of it is missed; and it never falls, as one that is restarted would."""
+    seen: list[float] = []
 
-    assert lag.longest_s < 1
+    def look() -> None:
+        seen.append(page_of(hub).value("arq_worker_loop_blocked_seconds_total") or 0)
+
+    async with hub.lifespan():
+        await asyncio.sleep(0)  # it begins to watch
+        for _ in range(2):
+            look()
+            time.sleep(1)  # noqa: ASYNC251 - on purpose
+            look()
+            await asyncio.sleep(2 * EVERY_S)
+    look()
+
+    assert seen == sorted(seen)
+    assert 2 - 2 * EVERY_S - 0.1 < seen[-1] - seen[0] < 3
+
+
+async def test_lags_are_forgotten_after_a_while() -> None:
+    """A worker that once was slow is not slow for ever; the sum remembers."""
+    watch = LoopWatch()
+    _, due_s = watch._late_s_and_due_at_s
+    watch._note(due_s + 3)
+    assert watch.longest_s == pytest.approx(3, abs=0.1)
+    for seconds in (16, 32):
+        watch._late_s_and_due_at_s = 3.0, due_s + seconds
+        watch._note(due_s + seconds)
+    watch.stop()
+
+    assert watch.longest_s < 1
+    assert watch.blocked_s == pytest.approx(3, abs=0.1)
+
+
+async def test_a_tasks_counters_are_there_before_anything_happens(redis_url: str, namespace: str) -> None:
+    """From nothing to 1 is no increase to Prometheus: it would not hear of the first death."""
+    hub = make_hub(redis_url, namespace, greet, elsewhere, queues=["default", "other"], metrics=True)
+    page = page_of(hub)
+
+    for each in (greet, elsewhere):
+        labels = {"queue": "other" if each is elsewhere else "default", "task": each.name}
+        for counter in ("enqueued", "fenced", "recovered", "poisoned"):
+            assert page.value(f"arq_jobs_{counter}_total", **labels) == 0
+        for outcome in ("succeeded", "dead", "cancelled", "expired"):
+            assert page.value("arq_jobs_finished_total", **labels, outcome=outcome) == 0
+    assert page.labels("arq_job_run_seconds_bucket") == []
+
+
+async def test_a_scrape_opens_nothing(namespace: str) -> None:
+    """It comes in a thread, and maybe before the app is up."""
+    hub = make_hub("redis://127.0.0.1:1/0", namespace, greet, metrics=True)
+
+    assert page_of(hub).value("arq_jobs_enqueued_total", task=greet.name) == 0
+    assert hub._queues is None
+
+
+async def test_a_redis_that_is_away_shows_and_is_no_time_of_a_job(redis_server: RedisServer, namespace: str) -> None:
+    """Its looks fail, its renewals too; what its job waits for its end to be recorded it has not run."""
+    async with running_proxy(redis_server.port) as proxy:
+        config = Config(namespace=namespace, command_deadline_s=0.3, lease_s=5)
+        hub = make_hub(proxy.url, namespace, wait_for_it, config=config, metrics=True)
+        async with working(hub, drain_s=5):
+            may_end.clear()
+            await hub.queue().enqueue(wait_for_it)
+            await wait_until(lambda: page_of(hub).value("arq_jobs_running") == 1, description="it runs")
+            await wait_until(lambda: page_of(hub).value("arq_redis_up") == 1, description="Redis is up")
+            errors = page_of(hub).value("arq_redis_errors_total")
+            proxy.refuse()
+            proxy.cut()
+            may_end.set()
+            await wait_until(lambda: page_of(hub).value("arq_redis_up") == 0, timeout_s=10, description="Redis is away")
+            during = page_of(hub)
+            await proxy.accept()
+            await wait_until(lambda: page_of(hub).value("arq_redis_up") == 1, timeout_s=10, description="it is back")
+        await hub.aclose()
+        page = page_of(hub)
+
+    assert errors == 0
+    assert (during.value("arq_redis_errors_total") or 0) > (
+        during.value("arq_worker_lease_renewals_total", result="failed") or 0
+    )
+    assert page.value("arq_job_run_seconds_count") == 1
+    assert (page.value("arq_job_run_seconds_sum") or 0) < (page.value("arq_job_total_seconds_sum") or 0) / 2
 
 
 async def test_every_metric_says_what_it_is_and_in_which_unit(hub: Hub) -> None:
     """Seconds, or things that are counted."""
     counted = {"arq_jobs_running", "arq_worker_slots", "arq_queue_ready", "arq_queue_scheduled", "arq_queue_running"}
-    counted |= {"arq_dead_jobs", "arq_queue_rejected"}
+    counted |= {"arq_queue_dead", "arq_queue_rejected", "arq_redis_up"}
     page = page_of(hub)
     for family in FAMILIES:
         assert len(family.help) > 10
