@@ -78,7 +78,7 @@ class Tracing:
                 hours later, and more than once), or its ``child``, in the same trace.
             sample: how many of the enqueues and attempts that belong to no trace yet are offered to the SDK, from 0 to
                 1. The others cost a tenth of what a sampler of the SDK costs for a span that it drops. What belongs to
-                a trace follows that: sampled or not, it is the SDK's to decide. With ``link``, an attempt belongs to one
+                a trace follows that: sampled or not, it is the SDK's to decide. By ``link`` an attempt belongs to one
                 only where its enqueue was sampled: else there is nothing to link to.
             tracer_provider: default the global one, whenever that is set.
 
