@@ -136,6 +136,16 @@ class JobInfo:
         return to_datetime(self.enqueued_at_ms)
 
 
+HEADERS = "h"
+"""Among the JSON options of a call: short, for every job of an app may have them."""
+
+
+def headers_in(extra: Mapping[str, object]) -> dict[str, str]:
+    """The headers among a call's options. Those that are text: other programs may write records, too."""
+    found = extra.get(HEADERS)
+    return {name: text for name, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}
+
+
 def to_datetime(at_ms: int) -> datetime:
     """Milliseconds since the epoch as an aware datetime (UTC)."""
     return datetime.fromtimestamp(at_ms / 1000, UTC)

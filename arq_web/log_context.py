@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from arq_web.errors import InvalidConfig
+from arq_web.job import headers_in
 from arq_web.middleware import CallNext, IncomingJob, OutgoingJob
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -50,8 +52,8 @@ class JobFacts(Protocol):
         ...
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        """What travels with the job beside its arguments."""
+    def extra(self) -> Mapping[str, object]:
+        """The call's options, its headers among them."""
         ...
 
 
@@ -69,14 +71,19 @@ class CurrentJob:
     """What ``job_fields`` has added."""
 
 
-_job: ContextVar[JobFacts | None] = ContextVar("arq_web_job", default=None)
+_Bound: TypeAlias = tuple[str, str, str, int, Mapping[str, object]]
+"""Not the job itself: what it has started may live on for long, and would keep its payload."""
+
+# As values, in one step: this is done for each job.
+_bound: Callable[[JobFacts], _Bound] = attrgetter("id", "task", "queue", "attempt", "extra")
+_job: ContextVar[_Bound | None] = ContextVar("arq_web_job", default=None)
 _fields: ContextVar[Mapping[str, object]] = ContextVar("arq_web_job_fields", default=_NOTHING)
 _request_id: ContextVar[str | None] = ContextVar("arq_web_request_id", default=None)
 
 
 def bind_job(job: JobFacts) -> None:
     """Say that this context, which is one attempt's own, belongs to ``job``."""
-    _job.set(job)
+    _job.set(_bound(job))
 
 
 def current_job() -> CurrentJob | None:
@@ -84,13 +91,14 @@ def current_job() -> CurrentJob | None:
     job = _job.get()
     if job is None:
         return None
-    return CurrentJob(job.id, job.task, job.queue, job.attempt, job.headers.get(REQUEST_ID_HEADER), dict(_fields.get()))
+    job_id, task, queue, attempt, extra = job
+    return CurrentJob(job_id, task, queue, attempt, headers_in(extra).get(REQUEST_ID_HEADER), dict(_fields.get()))
 
 
 def request_id() -> str | None:
     """The id of the request that is answered here, or that the running job comes from."""
     job = _job.get()
-    return _request_id.get() if job is None else job.headers.get(REQUEST_ID_HEADER)
+    return _request_id.get() if job is None else headers_in(job[4]).get(REQUEST_ID_HEADER)
 
 
 @contextmanager
@@ -112,7 +120,9 @@ def job_fields(**fields: object) -> Iterator[None]:
     try:
         yield
     finally:
-        _fields.reset(token)
+        # In another context, where they were never set: the end of a dependency that is a plain ``def`` with a yield.
+        with suppress(ValueError):
+            _fields.reset(token)
 
 
 def context_fields() -> dict[str, object]:
@@ -120,7 +130,7 @@ def context_fields() -> dict[str, object]:
     job, said = _job.get(), _fields.get()
     found: dict[str, object] = {}
     if job is not None:
-        found |= {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt}
+        found |= zip(("job", "task", "queue", "attempt"), job[:4], strict=True)
     known = request_id()
     if known is not None:
         found["request_id"] = known
@@ -165,9 +175,10 @@ class LogContext:
             job.headers.setdefault(REQUEST_ID_HEADER, known)
         outer = _job.get()
         if outer is not None:
+            headers = headers_in(outer[4])
             for header in (REQUEST_ID_HEADER, *self._names):
-                if header in outer.headers:
-                    job.headers.setdefault(header, outer.headers[header])
+                if header in headers:
+                    job.headers.setdefault(header, headers[header])
         return await call_next(job)
 
     async def show(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:

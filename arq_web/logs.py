@@ -281,7 +281,8 @@ def _wants_colour(stream: TextIO) -> bool:
 
 def _for_people(event: str, fields: Mapping[str, object]) -> dict[str, object]:
     """What a person wants to read of the fields."""
-    rest = {name: value for name, value in fields.items() if value not in (None, "")}
+    # Not by ==: a value may be a user's, an array for example, which answers that with an array.
+    rest = {name: each for name, each in fields.items() if not (each is None or (isinstance(each, str) and not each))}
     if event not in _WORKER_IS_NEWS:
         rest.pop("worker", None)
     if rest.get("queue") == "default" and event.partition(".")[0] in _ABOUT_JOBS:

@@ -19,7 +19,7 @@ from urllib.parse import quote_from_bytes, unquote
 
 import msgspec
 
-from arq_web.job import ErrorInfo, JobInfo, JobState, ProgressInfo
+from arq_web.job import HEADERS, ErrorInfo, JobInfo, JobState, ProgressInfo, headers_in
 
 STATES = {
     b"s": JobState.SCHEDULED,
@@ -34,8 +34,6 @@ STATES = {
 _DUE_LATER = frozenset({JobState.SCHEDULED, JobState.RETRYING})
 DEFAULT_MAX_CRASHES = 3
 DEFAULT_KEEP_S = 3600
-HEADERS = "h"
-"""Among the JSON options of a call: short, for every job of an app may have them."""
 
 
 class ProgressNote(msgspec.Struct, array_like=True):
@@ -97,7 +95,7 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     @property
     def headers(self) -> dict[str, str]:
         """What middleware gave it when it was enqueued; a dict of the caller's own."""
-        return _headers(self.extra)
+        return headers_in(self.extra)
 
 
 def owner_word(owner: str) -> bytes:
@@ -199,7 +197,7 @@ def read_info(job_id: str, queue: str, raw: bytes, aside: bytes = b"") -> JobInf
             result=note if has_result else None,
             payload=aside if "a" in options else payload,
             extra={name: value for name, value in extra.items() if name != HEADERS},
-            headers=_headers(extra),
+            headers=headers_in(extra),
         )
     except (ValueError, KeyError, msgspec.DecodeError) as error:
         raise UnreadableRecord(f"{raw[:80]!r}: {error}") from error
@@ -253,12 +251,6 @@ def _read_options(text: bytes) -> dict[str, bytes]:
 def _read_extra(options: Mapping[str, bytes]) -> dict[str, object]:
     extra = options.get(_EXTRA)
     return _extra_decoder.decode(extra) if extra else {}
-
-
-def _headers(extra: Mapping[str, object]) -> dict[str, str]:
-    """Those that are text: other programs may write records, too."""
-    found = extra.get(HEADERS)
-    return {name: text for name, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}
 
 
 def _read_note(raw: bytes) -> Note:

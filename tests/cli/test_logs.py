@@ -13,7 +13,7 @@ import pytest
 
 from arq_web import events
 from arq_web.events import Event, all_events, emit
-from arq_web.logs import JsonFormatter, LogOutput, TextFormatter, duration, printable
+from arq_web.logs import JsonFormatter, LogOutput, TextFormatter, duration, job_fields, printable
 
 JOB = "0123456789abcdef" * 2
 
@@ -161,3 +161,25 @@ def _record(name: str, text: str, *args: Any) -> logging.LogRecord:
         raise ValueError("no")
     except ValueError:
         return logging.LogRecord(name, logging.WARNING, __file__, 1, text, args, sys.exc_info())
+
+
+class Array:
+    """Compares each of its elements, as arrays do: no answer is true or false."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    def __repr__(self) -> str:
+        return "[1 2]"
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_field_of_a_users_own_may_be_anything() -> None:
+    record = logging.makeLogRecord({"msg": "scaled", "name": "shop", "levelname": "INFO"})
+    with job_fields(size=Array(), nothing=None, empty=""):
+        line = TextFormatter().format(record)
+
+    assert "size='[1 2]'" in line
+    assert "nothing" not in line
+    assert "empty" not in line

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import io
 import json
 import logging
 import logging.handlers
 import math
+import pickle
 import queue as queues
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 
 from arq_web import INJECTED, Config, Hub, JobContext, OutgoingJob, task
 from arq_web.errors import InvalidConfig, InvalidTask
+from arq_web.log_context import context_fields
 from arq_web.logged_args import MOST_CHARS, logged_args
 from arq_web.logs import JobFilter, JsonFormatter, LogContext, current_job, job_fields
 from tests.logs.shop import mail, spread
@@ -208,3 +211,37 @@ def test_marked_arguments_are_shown_as_they_are_and_short() -> None:
     assert (shown["more"], shown["when"]) == ("{'a': 1}", "(1, 2)")
     assert logged_args([], encoded) is None
     assert logged_args(["number"], b"\x00encrypted") is None
+
+
+def test_fields_may_end_in_another_context() -> None:
+    """As those of a dependency do, which is a plain ``def`` with a yield: each half runs in a copy of the request's."""
+    adding = job_fields(tenant="acme")
+
+    contextvars.copy_context().run(adding.__enter__)
+    contextvars.copy_context().run(adding.__exit__, None, None, None)
+
+    assert context_fields() == {}
+
+
+kept: list[contextvars.Context] = []
+
+
+@task(name="mail:start")
+async def start(text: str) -> None:
+    """Start what outlives the job: a timer, a task, whatever has a context."""
+    kept.append(contextvars.copy_context())
+
+
+async def test_what_a_job_has_started_does_not_keep_its_arguments(redis_url: str, namespace: str) -> None:
+    hub = Hub(url=redis_url, config=Config(namespace=namespace), tasks=[start])
+    async with queue_of(hub) as queue, working(hub):
+        job = await queue.enqueue(start, "x" * 500_000)
+        await job.result(10)
+    context = kept.pop()
+    [bound] = [value for name, value in context.items() if name.name == "arq_web_job"]
+
+    known = context.run(current_job)
+
+    assert known is not None
+    assert known.id == job.id
+    assert len(pickle.dumps(bound)) < 1000
