@@ -232,6 +232,8 @@ class Claimer:
         # The marker of a queue that an external worker serves is for that worker: do not take it away.
         bases = [store.base for store in self._stores if store.queue not in self._standby]
         if not bases:
+            await self._waiter.aclose()  # a pop that it left outstanding would take a marker of theirs
+            self._waiter_bases = bases
             await self._or_stop(asyncio.sleep(IDLE_S))
             return
         try:
