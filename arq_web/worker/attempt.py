@@ -9,16 +9,16 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 
 from arq_web.context import JobContext
-from arq_web.errors import StoreError, UndecodablePayload, UnknownTask, UnstorableResult
+from arq_web.errors import InvalidMiddleware, StoreError, UndecodablePayload, UnknownTask, UnstorableResult
 from arq_web.job import ErrorInfo, ProgressInfo
 from arq_web.log_context import bind_job
-from arq_web.middleware import AttemptMiddleware, CallNext, IncomingJob, StopWord, outside
+from arq_web.middleware import AttemptMiddleware, CallNext, IncomingJob, StopWord, name_of, outside
 from arq_web.progress import Progress
 from arq_web.queue import Queue
 from arq_web.registry import Registry
@@ -114,7 +114,7 @@ class AttemptRunner:
         """
         self._layered: CallNext[IncomingJob] | None = None
         if middleware:
-            self._layered = _call_task
+            self._layered = functools.partial(_call_task, " or ".join(map(name_of, middleware)))
             for layer in reversed(middleware):
                 self._layered = outside(layer, self._layered)
         self.registry = registry
@@ -301,10 +301,17 @@ class AttemptRunner:
         return outcome_of_error(error, task, job, data)
 
 
-def _call_task(job: IncomingJob) -> Awaitable[object]:
-    """What stands inside of all layers."""
-    assert job.call_task is not None
-    return job.call_task(job)
+def _call_task(layers: str, job: IncomingJob) -> Awaitable[object]:
+    """What stands inside of all ``layers``.
+
+    Raises:
+        InvalidMiddleware: one of them has passed on something else than it was given.
+    """
+    call_task = getattr(job, "call_task", None)
+    if call_task is None:
+        why = f"called call_next with {type(job).__name__} of its own making"
+        raise InvalidMiddleware(layers, why, "Pass on the job that you were given; its headers and payload may change.")
+    return cast("Callable[[IncomingJob], Awaitable[object]]", call_task)(job)
 
 
 def lost_child(reason: str) -> ErrorInfo:

@@ -305,3 +305,19 @@ async def test_the_embedded_worker_has_them_too(make: MakeHub, namespace: str) -
 
 async def is_in(job: Any, state: JobState) -> bool:
     return await job.status() is state
+
+
+async def test_a_layer_that_passes_on_a_job_of_its_own_making_is_told(make: MakeHub) -> None:
+    async def renewing(job: IncomingJob, call_next: Next) -> Any:
+        facts = {name: getattr(job, name) for name in job.__struct_fields__ if name != "call_task"}
+        return await call_next(IncomingJob(**facts))
+
+    async def passing(job: IncomingJob, call_next: Next) -> Any:
+        return await call_next(job)
+
+    hub = make(middleware=[passing, renewing])
+    async with working(hub):
+        job = await hub.queue().enqueue(tasks.number)
+
+        with pytest.raises(JobFailed, match=r"passing or .*renewing called call_next with IncomingJob of its own"):
+            await job.result(10)

@@ -243,7 +243,7 @@ async def test_an_observers_methods_may_be_anything_that_can_be_called(make: Mak
         def __init__(self) -> None:
             self.ended: list[EndedAttempt] = []
             self.attempt_ended = self.ended.append  # type: ignore[method-assign, assignment]
-            self.attempt_begun = functools.partial(raising("partial"), 1)  # type: ignore[method-assign, assignment]
+            self.attempt_begun = functools.partial(raising("partial"), 1)  # type: ignore[method-assign]
 
     class Proxying:
         """Has each method that is asked for."""
