@@ -13,7 +13,8 @@ import msgspec
 from arq_web.cli.app_source import AppSource, chosen_queues, takes_app, with_connections
 from arq_web.cli.group import Failed
 from arq_web.cli.health_port import ENV, HIGHEST, health_port
-from arq_web.health.exchange import BadAnswer, ask
+from arq_web.errors import StoreError
+from arq_web.health.exchange import BadAnswer, ask, in_url
 from arq_web.hub import Hub
 
 PROBES = {"live": "/livez", "ready": "/readyz", "started": "/startupz"}
@@ -21,7 +22,7 @@ LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What a check came to."""
 
     text: str
@@ -79,16 +80,16 @@ def check(
       app-worker check main:app --live
     """  # noqa: D301 - click reads the escape
     if probe is None:
-        finding = _check_queues(source, queues, limit_s)
+        result = _check_queues(source, queues, limit_s)
     elif queues:
         raise click.UsageError(f"--{probe} asks one worker for itself: leave out --queue.")
     else:
-        finding = _check_worker(health_host, _port(source, health_port), PROBES[probe], limit_s)
-    finding.show(as_json=as_json)
-    ctx.exit(0 if finding.is_fine else Failed.exit_code)
+        result = _check_worker(health_host, _port(source, health_port), PROBES[probe], limit_s)
+    result.show(as_json=as_json)
+    ctx.exit(0 if result.is_fine else Failed.exit_code)
 
 
-def _check_queues(source: AppSource, queues: tuple[str, ...], limit_s: float) -> Finding:
+def _check_queues(source: AppSource, queues: tuple[str, ...], limit_s: float) -> CheckResult:
     hub = source.load_hub()
     names = chosen_queues(hub, queues)
 
@@ -99,13 +100,15 @@ def _check_queues(source: AppSource, queues: tuple[str, ...], limit_s: float) ->
     try:
         counts = with_connections(hub, count_workers)
     except TimeoutError:
-        return Finding(f"Redis did not answer within {limit_s:g} s.", {"error": "timeout"}, is_fine=False)
+        return CheckResult(f"Redis did not answer within {limit_s:g} s.", {"error": "timeout"}, is_fine=False)
+    except StoreError as error:
+        return CheckResult(str(error), {"error": str(error)}, is_fine=False)
     unserved = [name for name, count in counts.items() if not count]
     if unserved:
         text = f"No worker serves {', '.join(unserved)}. Start one: app-worker {source.target}"
-        return Finding(text, {"workers": counts}, is_fine=False)
+        return CheckResult(text, {"workers": counts}, is_fine=False)
     text = ", ".join(f"{name}: {count} worker{'s'[: count != 1]}" for name, count in counts.items())
-    return Finding(text, {"workers": counts}, is_fine=True)
+    return CheckResult(text, {"workers": counts}, is_fine=True)
 
 
 def _port(source: AppSource, flag: int | None) -> int:
@@ -115,19 +118,34 @@ def _port(source: AppSource, flag: int | None) -> int:
     return port
 
 
-def _check_worker(host: str, port: int, path: str, limit_s: float) -> Finding:
-    async def asked() -> Finding:
+def _check_worker(host: str, port: int, path: str, limit_s: float) -> CheckResult:
+    async def asked() -> CheckResult:
         async with asyncio.timeout(limit_s):
             answer = await ask(host, port, path)
-        body: dict[str, Any] = msgspec.json.decode(answer.body)
-        reasons = "; ".join(body.get("reasons", {}).values())
-        text = f"{path}: {'ok' if answer.status == 200 else reasons or body.get('error', answer.status)}"
-        return Finding(text, {"probe": path, **body}, is_fine=answer.status == 200)
+        body = msgspec.json.decode(answer.body)
+        reasons = "; ".join(_reasons(answer.status, body))
+        return CheckResult(f"{path}: {reasons or 'ok'}", {"probe": path, **body}, is_fine=not reasons)
 
-    return asyncio.run(_or_silence(asked, f"{host}:{port}", limit_s))
+    return asyncio.run(_or_silence(asked, f"{in_url(host)}:{port}", limit_s))
 
 
-async def _or_silence(asked: Callable[[], Awaitable[Finding]], place: str, limit_s: float) -> Finding:
+def _reasons(status: int, body: object) -> list[str]:
+    """Why not; nothing for a yes.
+
+    Raises:
+        BadAnswer: it is JSON, but not of a worker's health port.
+    """
+    match status, body:
+        case 200, {"status": "ok", "reasons": {}}:
+            return []
+        case 503, {"status": "failing", "reasons": dict(reasons)} if reasons:
+            return [str(reason) for reason in reasons.values()]
+        case 500 | 503, {"error": str(error)}:
+            return [error]
+    raise BadAnswer("it does not answer as health ports do")
+
+
+async def _or_silence(asked: Callable[[], Awaitable[CheckResult]], place: str, limit_s: float) -> CheckResult:
     try:
         return await asked()
     except TimeoutError:
@@ -136,4 +154,4 @@ async def _or_silence(asked: Callable[[], Awaitable[Finding]], place: str, limit
         why = f"what answers at {place} is no worker's health port"
     except OSError as error:
         why = f"Nobody answers at {place}: {error.strerror or error}. Does a worker run there with --health-port?"
-    return Finding(why, {"error": why}, is_fine=False)
+    return CheckResult(why, {"error": why}, is_fine=False)

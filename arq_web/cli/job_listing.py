@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from arq_web.cli.job_search import REJECTED, Listing, error_text
+from arq_web.cli.job_search import MOST_LOOKED_AT, REJECTED, Listing, error_text
 from arq_web.cli.table import table
 from arq_web.job import JobInfo, JobState, to_datetime
 from arq_web.logs import duration
@@ -34,6 +34,18 @@ def as_json_lines(listings: Sequence[Listing]) -> Iterator[str]:
             yield json.dumps({"id": job_id, "queue": each.queue, "state": "unreadable"})
         for reject in each.rejects:
             yield json.dumps({"queue": each.queue, "state": REJECTED, **reject_object(reject)})
+
+
+def whats_missing(listings: Sequence[Listing]) -> Iterator[str]:
+    """Why the rows are not all that there are, and what to do."""
+    if any(each.has_more for each in listings):
+        yield "There are more: raise --limit, or ask for one --state."
+    for each in listings:
+        if each.not_searched:
+            yield (
+                f"There may be more in {each.queue}: of {' and '.join(each.not_searched)} only the first "
+                f"{MOST_LOOKED_AT:,} were looked at. A job further behind is found by its id: jobs show."
+            )
 
 
 def job_object(info: JobInfo) -> dict[str, Any]:

@@ -68,7 +68,10 @@ class Listing:
     jobs: list[JobInfo] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
-    is_complete: bool = True
+    has_more: bool = False
+    """There are more than were asked for."""
+    not_searched: list[str] = field(default_factory=list)
+    """States of which some were not looked at: there are too many."""
 
 
 async def list_jobs(
@@ -80,19 +83,21 @@ async def list_jobs(
     jobs: list[JobInfo] = []
     rejects: list[Reject] = []
     unreadable: dict[str, None] = {}
-    is_complete = True
+    not_searched: list[str] = []
+    has_more = False
     for state in states:
         if state == REJECTED:
             found = await inspector.rejects(limit=limit if wanted.is_anything else 1000)  # there are never more
             rejects = [each for each in found if wanted.takes_reject(each, counts.now_ms)]
-            is_complete &= len(rejects) <= limit and (len(found) >= counts.rejected or not wanted.is_anything)
+            has_more |= len(rejects) > limit or (len(found) < counts.rejected and wanted.is_anything)
             rejects = rejects[:limit]
             continue
         of_state = await _search(inspector, JobState(state), limit, wanted, counts.now_ms)
         jobs += of_state.jobs
         unreadable |= dict.fromkeys(of_state.unreadable)
-        is_complete &= of_state.is_complete
-    return Listing(queue, counts, jobs, rejects, list(unreadable), is_complete)
+        has_more |= of_state.has_more
+        not_searched += [] if of_state.is_searched else [state]
+    return Listing(queue, counts, jobs, rejects, list(unreadable), has_more, not_searched)
 
 
 def error_text(info: JobInfo) -> str:
@@ -107,7 +112,8 @@ def error_text(info: JobInfo) -> str:
 class _OfState:
     jobs: list[JobInfo]
     unreadable: list[str]
-    is_complete: bool
+    has_more: bool
+    is_searched: bool
 
 
 async def _search(inspector: Inspector, state: JobState, limit: int, wanted: Wanted, now_ms: int) -> _OfState:
@@ -123,4 +129,6 @@ async def _search(inspector: Inspector, state: JobState, limit: int, wanted: Wan
         looked_at += len(page.jobs) + len(page.unreadable)
         cursor = page.cursor
     jobs = list(found.values())
-    return _OfState(jobs[:limit], unreadable, cursor is None and len(jobs) <= limit)
+    is_full = len(jobs) >= limit
+    has_more = len(jobs) > limit or (is_full and cursor is not None)
+    return _OfState(jobs[:limit], unreadable, has_more, is_searched=is_full or cursor is None)

@@ -13,7 +13,7 @@ import click
 from arq_web.cli.app_source import AppSource, chosen_queues, takes_app, with_connections
 from arq_web.cli.durations import duration_ms
 from arq_web.cli.group import Failed
-from arq_web.cli.job_listing import as_json_lines, as_text
+from arq_web.cli.job_listing import as_json_lines, as_text, whats_missing
 from arq_web.cli.job_page import FoundJob, page_json, page_text
 from arq_web.cli.job_search import LISTED, Listing, Wanted, list_jobs
 from arq_web.cli.progress_bar import is_watched, progress_bar
@@ -97,8 +97,8 @@ def ls(
     listings = with_connections(hub, look)
     for line in as_json_lines(listings) if in_json else [as_text(listings)]:
         click.echo(line)
-    if not all(each.is_complete for each in listings):
-        click.echo("There are more: raise --limit, or ask for one --state.", err=in_json)
+    for line in whats_missing(listings):
+        click.echo(line, err=in_json)
 
 
 @jobs.command()

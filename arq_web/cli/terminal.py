@@ -15,17 +15,18 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 _HAS_TERMIOS = importlib.util.find_spec("termios") is not None
-_ENTER = "\x1b[?1049h\x1b[?25l"  # the other screen, no cursor: what was there before comes back
-_LEAVE = "\x1b[?25h\x1b[?1049l"
+_ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"  # the other screen (what was there comes back), no cursor, no line is broken
+_LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _SPECIAL_KEY = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.)?")  # an arrow, a function key: nothing of ours
 _STYLES = {"title": "1", "head": "7", "trouble": "1;31", "dim": "2"}
 
 
 class Terminal:
-    """While the block lasts, the screen is ours. However it ends, by Ctrl-C and SIGTERM too, it is as before.
+    """While the block lasts, the screen is ours. However it ends, by a signal too, it is as before.
 
     ``on_key`` gets each character that is typed, ``on_change`` is called when the screen is to be painted again,
-    ``on_quit`` for Ctrl-C, SIGTERM, and a keyboard that is gone.
+    ``on_quit`` for the signals that end a program (Ctrl-C and its kind, a window that is closed) and a keyboard that is
+    gone.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Terminal:
         self._signals = {
             signal.SIGINT: self._on_quit,
             signal.SIGTERM: self._on_quit,
+            signal.SIGQUIT: self._on_quit,
+            signal.SIGHUP: self._on_quit,
             signal.SIGWINCH: self._on_change,
             signal.SIGTSTP: self._suspend,
         }
@@ -126,8 +129,14 @@ class Terminal:
             self._on_key(key)
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
+        self._out.write(in_encoding_of(self._out, text))
         self._out.flush()
+
+
+def in_encoding_of(out: TextIO, text: str) -> str:
+    """What ``out`` can show of a text: a question mark for what it cannot."""
+    encoding = out.encoding or "ascii"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def _styled(text: str, style: str) -> str:

@@ -12,8 +12,8 @@ from dataclasses import replace
 import click
 
 from arq_web.cli.app_source import AppSource, chosen_queues, takes_app, with_connections
-from arq_web.cli.terminal import Terminal
-from arq_web.cli.top_facts import Facts, Watch
+from arq_web.cli.terminal import Terminal, in_encoding_of
+from arq_web.cli.top_facts import Snapshot, Watch
 from arq_web.cli.top_view import View, frame, frame_object
 from arq_web.errors import StoreError
 from arq_web.hub import Hub
@@ -60,7 +60,7 @@ class Top:
 
     def __init__(self, looking: Watch, view: View, interval_s: float) -> None:
         self._looking, self._view, self._interval_s = looking, view, interval_s
-        self._facts: Facts | None = None
+        self._facts: Snapshot | None = None
         self._trouble, self._since_s = "", 0.0
         self._is_over = False
         self._changed, self._wanted = asyncio.Event(), asyncio.Event()
@@ -137,12 +137,12 @@ class Top:
         self._changed.set()
 
 
-def _print(facts: Facts, view: View, *, in_json: bool) -> None:
+def _print(facts: Snapshot, view: View, *, in_json: bool) -> None:
     if in_json:
         click.echo(json.dumps(frame_object(facts), default=str))
         return
     for line in frame(facts, replace(view, has_keys=False), columns=ONCE_COLUMNS, rows=None):
-        click.echo(line.text)
+        click.echo(in_encoding_of(sys.stdout, line.text))
 
 
 def _is_plain() -> bool:

@@ -55,7 +55,7 @@ class WorkerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Snapshot:
     """One frame."""
 
     at_ms: int
@@ -73,7 +73,7 @@ class Watch:
         self._stores = stores
         self._rates = {store.queue: Rates() for store in stores}
 
-    async def look(self) -> Facts:
+    async def look(self) -> Snapshot:
         """One look at all of them.
 
         Raises:
@@ -84,7 +84,7 @@ class Watch:
         for _, of_queue, _ in found:
             for worker in of_queue:
                 workers[worker.id] = _merged(workers.get(worker.id), worker)
-        return Facts(
+        return Snapshot(
             max((queue.measured.at_ms for queue, _, _ in found), default=0),
             [queue for queue, _, _ in found],
             sorted(workers.values(), key=lambda worker: worker.id),

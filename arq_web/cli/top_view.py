@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from arq_web.cli.job_listing import job_object
-from arq_web.cli.top_facts import Facts, QueueFacts, WorkerFacts
+from arq_web.cli.text_width import cut, padded, width
+from arq_web.cli.top_facts import QueueFacts, Snapshot, WorkerFacts
 from arq_web.job import JobInfo, to_datetime
 from arq_web.logs import duration, printable
 
@@ -49,7 +50,7 @@ class Line:
     """``title``, ``head``, ``trouble``, ``dim`` or nothing."""
 
 
-def frame(facts: Facts | None, view: View, *, columns: int, rows: int | None, trouble: str = "") -> list[Line]:
+def frame(facts: Snapshot | None, view: View, *, columns: int, rows: int | None, trouble: str = "") -> list[Line]:
     """All lines, none wider than ``columns``, and no more than ``rows`` (None: as many as there are)."""
     lines = [Line(_head(facts, view), "title")]
     if trouble:
@@ -62,10 +63,10 @@ def frame(facts: Facts | None, view: View, *, columns: int, rows: int | None, tr
         keys = "q quit   s sort   p pause   space now"
         lines += [Line(""), Line(keys, "dim")]
     fitting = lines if rows is None or len(lines) <= rows else [*lines[: rows - 1], lines[-1]]
-    return [Line(_cut(printable(line.text), columns), line.style) for line in fitting]
+    return [Line(cut(printable(line.text), columns, is_plain=view.is_plain), line.style) for line in fitting]
 
 
-def frame_object(facts: Facts) -> dict[str, Any]:
+def frame_object(facts: Snapshot) -> dict[str, Any]:
     """The same as JSON."""
     return {
         "at": to_datetime(facts.at_ms).isoformat(),
@@ -80,12 +81,12 @@ def frame_object(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _head(facts: Facts | None, view: View) -> str:
+def _head(facts: Snapshot | None, view: View) -> str:
     at = "" if facts is None else f"   {to_datetime(facts.at_ms).astimezone():%H:%M:%S}"
     return f"{view.title}{at}" + ("   PAUSED" if view.is_paused else "")
 
 
-def _parts(facts: Facts, view: View, room: int | None) -> list[Line]:
+def _parts(facts: Snapshot, view: View, room: int | None) -> list[Line]:
     """Queues and workers get up to a third of the room each, running jobs the rest."""
     third = None if room is None else max(1, room // 3)
     queues = _part(_QUEUES, [_queue_row(queue) for queue in facts.queues], third)
@@ -115,12 +116,11 @@ def _part(head: Row, rows: Sequence[Row], most: int | None, *, total: int | None
 
 def _columns(rows: Sequence[Row]) -> list[str]:
     cells = [[printable(" ".join(cell.split())) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
     is_right = [name in _RIGHT for name in rows[0]]
     return [
         "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, is_right, strict=True)
+            padded(cell, columns, right=right) for cell, columns, right in zip(row, widths, is_right, strict=True)
         ).rstrip()
         for row in cells
     ]
@@ -156,7 +156,7 @@ def _bar(info: JobInfo, view: View) -> str:
     full, empty = ("#", ".") if view.is_plain else ("█", "░")
     cells = round(_BAR_CELLS * min(1.0, max(0.0, info.progress.fraction)))
     words = f"{full * cells}{empty * (_BAR_CELLS - cells)} {info.progress.fraction:.0%} {info.progress.message}"
-    return _cut(words, 40)
+    return cut(words, 40, is_plain=view.is_plain)
 
 
 def _queue_object(queue: QueueFacts) -> dict[str, Any]:
@@ -189,7 +189,3 @@ _SORT_KEYS: dict[str, Callable[[JobInfo], Any]] = {
     "progress": lambda info: (-_fraction(info), _started_ms(info)),
     "worker": lambda info: (info.worker or "", _started_ms(info)),
 }
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"

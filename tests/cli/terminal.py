@@ -17,8 +17,8 @@ from tests.support.waiting import wait_until
 
 _STYLE = re.compile(r"\x1b\[[\d;]*m")
 _FRAME = re.compile(r"\x1b\[H((?:(?!\x1b\[H).)*?)\x1b\[J", re.DOTALL)
-LEFT = "\x1b[?25h\x1b[?1049l"
-"""What gives back the cursor and the screen."""
+LEFT = "\x1b[?7h\x1b[?25h\x1b[?1049l"
+"""What gives back the lines' ends, the cursor and the screen."""
 
 
 class InTerminal:

@@ -78,6 +78,37 @@ async def test_something_else_on_that_port_is_a_no(project: Project) -> None:
     assert "no worker's health port" in finished.err
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("200 OK", b"[]"),
+        ("200 OK", b'"ok"'),
+        ("200 OK", b'{"status":"ok"}'),
+        ("200 OK", b'{"error":"no"}'),
+        ("503 No", b'{"status":"failing","reasons":["disk"]}'),
+        ("404 No", b'{"error":{"code":7}}'),
+        ("200 OK", b"\xff"),
+    ],
+)
+async def test_other_json_on_that_port_is_a_no(project: Project, status: str, said: bytes) -> None:
+    """The health route of another program: whatever it says, it is not the worker that says so."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\ncontent-length: {len(said)}\r\n\r\n".encode() + said)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        finished = await project.run("check", SHOP, "--live", "--json", "--health-port", str(port))
+
+    assert finished.code == 1
+    assert "no worker's health port" in finished.json["error"]
+    assert finished.err == ""
+
+
 async def test_silence_is_a_no_within_the_time_limit(project: Project) -> None:
     async def hush(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)
@@ -100,9 +131,12 @@ async def test_a_redis_that_is_away_is_a_no(project: Project) -> None:
         url = server.url
 
     finished = await project.run("check", SHOP, "--timeout", "1", env={"REDIS_URL": url})
+    as_json = await project.run("check", SHOP, "--json", env={"REDIS_URL": url})
 
-    assert finished.code == 1
+    assert (finished.code, finished.out) == (1, "")
     assert "Redis" in finished.err
+    assert (as_json.code, as_json.json["status"]) == (1, "failing")
+    assert "Redis" in as_json.json["error"]
 
 
 @pytest.mark.parametrize(

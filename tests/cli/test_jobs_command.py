@@ -6,6 +6,9 @@ import pytest
 import redis.asyncio as redis_async
 
 from arq_web import JobState, Queue
+from arq_web.cli import job_search
+from arq_web.cli.job_listing import whats_missing
+from arq_web.cli.job_search import Wanted, list_jobs
 from arq_web.store.inspection import Inspector
 from tests.cli.shop import fail, nap, tell
 from tests.cli.support import SHOP, Project
@@ -317,6 +320,32 @@ async def test_ls_looks_behind_the_first_page_for_what_is_wanted(project: Projec
 
     assert [line["id"] for line in finished.json_lines] == [wanted.id]
     assert "There are more" not in finished.err
+
+
+async def test_ls_tells_why_it_does_not_show_all(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More rows are there for the asking; what is too far behind is not."""
+    await queue.enqueue_many([nap.call(1) for _ in range(6)])
+    monkeypatch.setattr(job_search, "MOST_LOOKED_AT", 4)
+    monkeypatch.setattr(job_search, "_PAGE_COUNT", 2)
+    inspector = Inspector(queue.store)
+
+    async def missing(limit: int, wanted: Wanted) -> tuple[bool, list[str]]:
+        listing = await list_jobs(inspector, "default", ["queued", "dead"], limit, wanted)
+        return listing.has_more, listing.not_searched
+
+    found = [
+        await missing(3, Wanted(task="nap")),
+        await missing(5, Wanted(task="nap")),
+        await missing(3, Wanted(task="no*")),
+        await missing(5, Wanted()),
+        await missing(6, Wanted()),
+    ]
+    searched = await list_jobs(inspector, "default", ["queued"], 3, Wanted(task="no*"))
+
+    assert found == [(True, []), (False, ["queued"]), (False, ["queued"]), (True, []), (False, [])]
+    [line] = whats_missing([searched])
+    assert "--limit" not in line
+    assert "of queued only the first 100,000 were looked at" in line
 
 
 async def test_redrive_of_many_shows_a_bar_on_a_terminal_only(project: Project, queue: Queue) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from arq_web import Config, Hub, JobState, Queue
-from arq_web.cli.top_facts import MOST_RUNNING, Facts, QueueFacts, Rates, Watch, WorkerFacts
+from arq_web.cli.text_width import cut, width
+from arq_web.cli.top_facts import MOST_RUNNING, QueueFacts, Rates, Snapshot, Watch, WorkerFacts
 from arq_web.cli.top_view import SORTS, View, frame, frame_object
 from arq_web.job import JobInfo, ProgressInfo
 from arq_web.store.inspection import Inspector
@@ -73,7 +74,7 @@ async def test_keys_sort_pause_and_quit(project: Project, queue: Queue) -> None:
         assert await terminal.ended() == 0
 
 
-@pytest.mark.parametrize("how", ["q", "ctrl-c", "ctrl-d", "SIGTERM"])
+@pytest.mark.parametrize("how", ["q", "ctrl-c", "ctrl-d", "ctrl-\\", "SIGTERM", "SIGHUP"])
 async def test_the_terminal_is_as_before_however_it_ends(project: Project, how: str) -> None:
     """A shell without echo, or on the other screen, is a bad farewell."""
     async with in_terminal(project, "top", SHOP) as terminal:
@@ -85,14 +86,17 @@ async def test_the_terminal_is_as_before_however_it_ends(project: Project, how: 
                 terminal.press("q")
             case "ctrl-c":
                 terminal.interrupt()
-            case "SIGTERM":
-                terminal.process.send_signal(signal.SIGTERM)
+            case "SIGTERM" | "SIGHUP":
+                terminal.process.send_signal(signal.Signals[how])
+            case "ctrl-\\":
+                terminal.press("\x1c")
             case _:
                 terminal.press("\x04")
         code = await terminal.ended()
 
         assert (code, during != before, terminal.mode) == (0, True, before)
         assert terminal.text.rstrip().endswith(LEFT)
+        assert "\x1b[?7l" in terminal.text
 
 
 async def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(project: Project) -> None:
@@ -128,6 +132,26 @@ async def test_a_frame_has_the_size_of_the_window(project: Project, queue: Queue
         await terminal.shows("REJECTED")
         terminal.press("q")
         assert await terminal.ended() == 0
+
+
+async def test_a_terminal_that_knows_ascii_only_shows_what_it_can(project: Project, queue: Queue) -> None:
+    """LANG=C over ssh: what is cut, and what somebody has written, must not end it."""
+    job = await queue.enqueue(draw, 0.25, "Maß 日本")
+    await project.start(DRAWING)
+    await wait_until(lambda: _runs(queue, job.id), description="it runs")
+    env = {"PYTHONIOENCODING": "ascii"}
+
+    async with in_terminal(project, "top", DRAWING, "--interval", "0.2", env=env) as terminal:
+        await terminal.shows("25% Ma? ??")
+        terminal.resize(columns=30, rows=20)
+        await terminal.shows("~")
+        assert terminal.frame.isascii()
+        terminal.press("q")
+        assert await terminal.ended() == 0
+    once = await project.run("top", DRAWING, "--once", env=env)
+
+    assert (once.code, "25% Ma? ??" in once.out) == (0, True)
+    await _cancel_all(queue)
 
 
 async def test_without_a_terminal_it_prints_one_frame(project: Project, queue: Queue) -> None:
@@ -262,8 +286,46 @@ def test_no_frame_is_larger_than_the_window(columns: int, rows: int, trouble: st
     lines = frame(_crowd(), View("app-worker top"), columns=columns, rows=rows, trouble=trouble)
 
     assert len(lines) <= rows
-    assert max(len(line.text) for line in lines) <= columns
+    assert max(width(line.text) for line in lines) <= columns
     assert lines[-1].text.startswith("q quit")
+
+
+def test_what_is_cut_has_a_sign_that_the_terminal_knows() -> None:
+    """Also where the message beside a bar is cut."""
+    crowd = _crowd()
+    long = replace(crowd.running[0], progress=ProgressInfo(0.5, "page " * 20))
+    texts = [
+        "\n".join(
+            line.text
+            for line in frame(replace(crowd, running=[long]), View("x", is_plain=is_plain), columns=60, rows=None)
+        )
+        for is_plain in (True, False)
+    ]
+
+    assert texts[0].isascii()
+    assert "~" in texts[0]
+    assert "…" in texts[1]
+
+
+def test_wide_letters_take_two_columns_and_accents_none() -> None:
+    """What comes behind them stands below its title, and no line is wider than the window."""
+    crowd = _crowd()
+    running = [
+        replace(crowd.running[0], progress=ProgressInfo(0.5, message))
+        for message in ("x", "日本語日本語", "e\N{COMBINING ACUTE ACCENT}te\N{COMBINING ACUTE ACCENT}", "🎉 done")
+    ]
+    rows = [
+        line.text
+        for line in frame(replace(crowd, running=running), View("x"), columns=300, rows=None)
+        if "task-0" in line.text
+    ]
+    narrow = frame(replace(crowd, running=running), View("x"), columns=41, rows=None)
+
+    assert len({width(row.partition("task-0")[0]) for row in rows}) == 1
+    assert len(rows) == 4
+    assert (width("日本"), width("e\N{COMBINING ACUTE ACCENT}"), width("🎉")) == (4, 1, 2)
+    assert max(width(line.text) for line in narrow) <= 41
+    assert [cut("日本語", n, is_plain=False) for n in (0, 1, 2, 3, 5, 6)] == ["…", "…", "…", "日…", "日本…", "日本語"]
 
 
 def test_what_does_not_fit_is_counted() -> None:
@@ -315,7 +377,7 @@ def test_json_and_text_have_the_same_parts() -> None:
     assert shown["running"][3]["progress"]["fraction"] == 0.03
 
 
-def _crowd() -> Facts:
+def _crowd() -> Snapshot:
     now_ms = 1_700_000_000_000
     measured = Measured(now_ms, 5, 4, 50, 2, 1, 61_000)
     queues = [QueueFacts(f"queue-{n}", measured, 1.5, 0.5, 0.0) for n in range(20)]
@@ -346,7 +408,7 @@ def _crowd() -> Facts:
         )
         for n in range(50)
     ]
-    return Facts(now_ms, queues, workers, running)
+    return Snapshot(now_ms, queues, workers, running)
 
 
 def _seconds(text: str) -> float:
@@ -372,6 +434,11 @@ def _processed(info: object) -> int:
     assert isinstance(info, bytes)
     [line] = [line for line in info.splitlines() if line.startswith(b"total_commands_processed:")]
     return int(line.partition(b":")[2])
+
+
+async def _runs(queue: Queue, job_id: str) -> bool:
+    info = await queue.job(job_id).info()
+    return info.state is JobState.RUNNING and info.progress is not None
 
 
 async def _worker_of(queue: Queue) -> str:

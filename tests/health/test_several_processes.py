@@ -114,11 +114,9 @@ async def test_a_process_that_dies_again_and_again_makes_it_not_ready_but_leaves
     seen = await status(port, "/livez"), await status(port, "/readyz")
     os.kill(running.processes(1)[0], signal.SIGKILL)
     await running.says("process.looping", times=3)
-    none_left = await status(port, "/livez"), await reasons(port, "/readyz")
+    none_left = await status(port, "/livez"), await status(port, "/readyz")
 
-    assert seen == (200, 503)
-    assert none_left[0] == 200
-    assert "processes" in none_left[1] or len(none_left[1]) == 2
+    assert (seen, none_left) == ((200, 503), (200, 503))
     (project.folder / "broken").unlink()
     await becomes(port, "/readyz", 200, timeout_s=40)
     await stop(running)
