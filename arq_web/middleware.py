@@ -3,12 +3,16 @@
 ::
 
     async def with_tenant(job: OutgoingJob, call_next: CallNext[OutgoingJob]) -> Any:
-        job.headers["tenant"] = tenant.get()
+        if tenant.get() is not None:  # as it is in a schedule
+            job.headers["tenant"] = tenant.get()
         return await call_next(job)
 
     async def as_tenant(job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
-        with tenant.set(job.headers["tenant"]):
+        token = tenant.set(job.headers.get("tenant"))
+        try:
             return await call_next(job)
+        finally:
+            tenant.reset(token)
 
     ArqWeb(app, enqueue_middleware=[with_tenant], middleware=[as_tenant])
 
@@ -130,7 +134,10 @@ class Observer(Protocol):
         return
 
     def request_answered(self, status: int, *, is_replayed: bool) -> None:
-        """A route that is a job has answered; ``is_replayed`` with the job that an earlier request has made."""
+        """A route that is a job has answered; ``is_replayed`` with the job that an earlier request has made.
+
+        Where it raises (the handler's HTTP exception, after a wait), its status is that of the exception, or 500.
+        """
         return
 
 

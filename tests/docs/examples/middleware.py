@@ -6,16 +6,18 @@ from typing import Any
 
 from arq_web import CallNext, IncomingJob, OutgoingJob, Snooze, task
 
-tenant: ContextVar[str] = ContextVar("tenant")
+tenant: ContextVar[str | None] = ContextVar("tenant", default=None)
 
 
 async def with_tenant(job: OutgoingJob, call_next: CallNext[OutgoingJob]) -> Any:
-    job.headers["tenant"] = tenant.get()  # of the request, or of the job, that enqueues
+    name = tenant.get()  # of the request, or of the job, that enqueues; a schedule has none
+    if name is not None:
+        job.headers["tenant"] = name
     return await call_next(job)
 
 
 async def as_tenant(job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
-    token = tenant.set(job.headers["tenant"])
+    token = tenant.set(job.headers.get("tenant"))  # a job that was queued before this was deployed has none
     try:
         return await call_next(job)  # what the task returns
     finally:
