@@ -296,6 +296,23 @@ class MemoryServer:
 
     def _listen(self, socket_path: str) -> Any:
         from fakeredis import TcpFakeServer  # noqa: PLC0415 -- only where no real server was found
+        from fakeredis._clients._tcp_server import TCPFakeRequestHandler  # noqa: PLC0415
+        from redis.exceptions import ResponseError  # noqa: PLC0415 -- fakeredis brings it
+
+        class Handler(TCPFakeRequestHandler):
+            def setup(self) -> None:
+                super().setup()
+                read: Any = self.current_client.read_response
+
+                def read_response() -> Any:
+                    # An error is a reply like any other. fakeredis would close the connection after it, and with that
+                    # fail every other command that waits there: at the first NOSCRIPT of a server that is new.
+                    try:
+                        return read()
+                    except ResponseError as error:
+                        return error
+
+                self.current_client.read_response = read_response  # type: ignore[assignment, method-assign, unused-ignore]
 
         class UnixFakeServer(TcpFakeServer):
             address_family = socket.AF_UNIX
@@ -311,6 +328,7 @@ class MemoryServer:
                 return connection, ("unix", self.received_count)
 
         server = UnixFakeServer(socket_path)  # type: ignore[arg-type, unused-ignore]
+        server.RequestHandlerClass = Handler
         server.daemon_threads = True
         return server
 
