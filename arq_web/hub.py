@@ -138,6 +138,7 @@ class Hub:
         self._url, self._app_directory = url, app_directory
         self._queues: QueueSet | None = None
         self._embedded: list[EmbeddedWorker] = []
+        self._lives = 0
         self._vitals: list[Vitals] = []
         self.metrics, self.tracing = instrument("metrics", metrics), instrument("tracing", tracing)
         for each in (self.metrics, self.tracing):
@@ -148,6 +149,11 @@ class Hub:
     def embedded(self) -> EmbeddedWorker | None:
         """The worker inside this process; the newest one, when the app lives more than once (two test clients)."""
         return self._embedded[-1] if self._embedded else None
+
+    @property
+    def is_alive(self) -> bool:
+        """True while the app's lifespan runs, here or in another thread."""
+        return self._lives > 0
 
     @property
     def queues(self) -> QueueSet:
@@ -242,14 +248,19 @@ class Hub:
     def stand_in(self, url: str, config: Config) -> Iterator[None]:
         """For a while another Redis, other settings and queues of their own; tasks, companions and instruments stay.
 
-        For tests. It begins before the app's lifespan does, which takes what it finds.
+        For tests. It begins before the app's lifespan does, which takes what it finds. Queues that somebody has taken
+        before enqueue nothing meanwhile.
         """
-        own = self._url, self.config, self._queues
+        own = self._url, self.config, self._queues, self._vitals
         self._url, self.config, self._queues = url, config, None
+        if own[2] is not None:
+            own[2].is_replaced = True
         try:
             yield
         finally:
-            self._url, self.config, self._queues = own
+            self._url, self.config, self._queues, self._vitals = own
+            if own[2] is not None:
+                own[2].is_replaced = False
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -263,6 +274,7 @@ class Hub:
         await asyncio.to_thread(lambda: self.queues)  # a private Redis may take a second to start
         beside: list[asyncio.Task[None]] = []
         embedded: EmbeddedWorker | None = None
+        self._lives += 1
         try:
             if role() == "web" and (kind := self._embedded_kind()) is not None:
                 embedded = EmbeddedWorker(lambda: self._embedded_worker(kind))
@@ -273,6 +285,7 @@ class Hub:
                 beside += [supervised(each.name, each.run) for each in (make() for make in self.companions)]
             yield
         finally:
+            self._lives -= 1
             for each in beside:
                 each.cancel()
             await asyncio.gather(*beside, return_exceptions=True)

@@ -39,6 +39,10 @@ R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_QUEUE = "default"
 WARN_EVERY_S = 60.0
+_REPLACED = (
+    "{!r} was taken before the test (JobTester, the fixture jobs) moved its app to another Redis, so what it enqueues "
+    "would go to the real one. Take the queue where it is used: hub.queue(), or the route's own parameter."
+)
 OnSent: TypeAlias = "Callable[[Queue, Sequence[NewJob], EnqueueReply], Awaitable[None]]"
 _options_encoder = msgspec.json.Encoder()
 
@@ -74,6 +78,8 @@ class QueueSet:
         """Where ``queue.outbox(session)`` puts its jobs: given by the app that has one."""
         self.on_sent: OnSent | None = None
         """Told of jobs that Redis has taken, before their enqueue returns: in tests they run then (arq_web.testing)."""
+        self.is_replaced = False
+        """True while the app works on others, in a test: an enqueue here would be a job in the real Redis."""
         self._queues: dict[str, Queue] = {}
         self._lookouts: dict[int, tuple[asyncio.AbstractEventLoop, Watcher, Follower]] = {}
 
@@ -300,6 +306,8 @@ class Queue(Ties):
             JobIdConflict, QueueFull: nothing was written.
             IdempotencyKeyReused, IdempotentJobGone: see ``Store.enqueue``.
         """
+        if self.queues.is_replaced:
+            raise RuntimeError(_REPLACED.format(self))
         try:
             limit = self._max_queued if max_queued is None else max_queued
             reply = await self._store.enqueue(jobs, max_queued=limit, once=once)

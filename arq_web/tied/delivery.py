@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from arq_web.errors import JobIdConflict
@@ -17,6 +18,9 @@ THREAD_WAITS_S = 10.0
 """A thread waits so long for a loop that is busy with something else; the jobs are sent all the same, later."""
 INTERRUPTED = "its process ended first"
 LOOP_ENDED = "the event loop that was to send it does not run any more"
+
+is_late: ContextVar[bool] = ContextVar("arq_web.tied.is_late", default=False)
+"""True where jobs are sent for which an enqueue has returned long ago. Tests ask, who run a job while it is sent."""
 
 _sending: set[asyncio.Task[None]] = set()
 """Held here: a loop by itself does not keep a task that nobody awaits."""
@@ -58,7 +62,8 @@ async def _shielded(jobs: Sequence[PendingJob[Any]], after: After) -> None:
 
 
 async def _send_all(jobs: Sequence[PendingJob[Any]], after: After) -> None:
-    """One round trip per queue, all at the same time."""
+    """One round trip per queue, all at the same time. In a task of its own."""
+    is_late.set(True)
     by_queue: dict[Queue, list[PendingJob[Any]]] = {}
     for job in jobs:
         by_queue.setdefault(job.queue, []).append(job)
