@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 from arq_web.middleware import IncomingJob
 from arq_web.progress import checkpoint, on_checkpoint
+from arq_web.task import Task
 from arq_web.worker.outcome import WorkerDied
 
 P = ParamSpec("P")
@@ -24,15 +25,27 @@ class CrashOrder:
     """The next ``left`` attempts of a task (of any) die at their n-th checkpoint, or after their end."""
 
     at: CrashPoint
-    task: str | None
+    task: Task[..., Any] | None
     left: int
+    """Deaths to come, without those of attempts that have begun and may die yet."""
     passed: list[int] = field(default_factory=list)
     """How many checkpoints each attempt has passed that did not come so far."""
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot come."""
+        if self.at != END and (not isinstance(self.at, int) or isinstance(self.at, bool) or self.at < 1):
+            raise ValueError(f"crash_at({self.at!r}): it must be 1 or more (the first checkpoint is 1), or {END!r}")
+        if not isinstance(self.left, int) or isinstance(self.left, bool) or self.left < 1:
+            raise ValueError(f"crash_at(times={self.left!r}): it must be 1 or more")
+
     def __str__(self) -> str:
         """Its call."""
-        task = f", {self.task}" if self.task else ""
+        task = f", {self.task.name}" if self.task else ""
         return f"crash_at({self.at!r}{task})"
+
+    def is_for(self, job: IncomingJob) -> bool:
+        """Is the next attempt of that job to die?"""
+        return self.left > 0 and (self.task is None or job.task in (self.task.name, *self.task.aliases))
 
 
 class Crashes:
@@ -51,9 +64,10 @@ class Crashes:
 
     async def __call__(self, job: IncomingJob, call_next: Callable[[IncomingJob], Awaitable[Any]]) -> Any:
         """One attempt, which dies where that was ordered."""
-        order = next((each for each in self._orders if each.left and each.task in (None, job.task)), None)
+        order = next((each for each in self._orders if each.is_for(job)), None)
         if order is None:
             return await call_next(job)
+        order.left -= 1  # taken at once: another attempt may begin meanwhile
         attempt = _Attempt(order.at)
         token = on_checkpoint.set(attempt.passed)
         try:
@@ -69,11 +83,11 @@ class Crashes:
         return value
 
     def _end(self, order: CrashOrder, attempt: _Attempt, error: BaseException | None) -> None:
-        """Count it; a death that the task has caught is a death all the same."""
+        """A death that the task has caught is a death all the same; one that did not happen is still to come."""
         if not attempt.died_at:
+            order.left += 1
             order.passed.append(attempt.passed_count)
             return
-        order.left -= 1
         raise WorkerDied(f"the worker died at {attempt.died_at} (ordered by {order})") from error
 
 
@@ -104,7 +118,8 @@ def checkpointed(fn: Callable[P, R]) -> Callable[P, R]:
 
 
 def _wrapper_of(fn: Any, name: str) -> Any:
-    if inspect.isasyncgenfunction(fn):
+    kind: Any = type(fn).__call__ if _is_object(fn) else fn
+    if inspect.isasyncgenfunction(kind):
         opened = asynccontextmanager(fn)
 
         async def async_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
@@ -113,7 +128,7 @@ def _wrapper_of(fn: Any, name: str) -> Any:
                 yield value
 
         return async_generator
-    if inspect.isgeneratorfunction(fn):
+    if inspect.isgeneratorfunction(kind):
         opened_in_thread = contextmanager(fn)
 
         def generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -122,7 +137,7 @@ def _wrapper_of(fn: Any, name: str) -> Any:
                 yield value
 
         return generator
-    if inspect.iscoroutinefunction(fn):
+    if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(kind):
 
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
             value = await fn(*args, **kwargs)
@@ -137,6 +152,11 @@ def _wrapper_of(fn: Any, name: str) -> Any:
         return value
 
     return function
+
+
+def _is_object(fn: object) -> bool:
+    """True for one that is callable by its class: what kind of function that is, inspect does not see."""
+    return not (inspect.isroutine(fn) or inspect.isclass(fn) or isinstance(fn, functools.partial))
 
 
 def _why_unmet(order: CrashOrder) -> str:

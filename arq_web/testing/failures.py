@@ -27,12 +27,17 @@ class JobsFailed(AssertionError):
 class TooManyAttempts(AssertionError):
     """Jobs go on for ever: each attempt leads to another."""
 
-    def __init__(self, most: int, attempts: Counter[str]) -> None:
+    def __init__(self, most: int, attempts: Counter[str], *, is_deep: bool = False) -> None:
         self.most, self.attempts = most, attempts
-        often = ", ".join(f"{task} {count} times" for task, count in attempts.most_common(5))
+        often = ", ".join(f"{task} {_times(count)}" for task, count in attempts.most_common(5))
+        advice = (
+            f'Inline, {most} jobs wait for each other there, and that is as many as may: use mode="drain".'
+            if is_deep
+            else "Say how far to go (run_all(until=timedelta(...))), or allow more (most_attempts=...)."
+        )
         super().__init__(
-            f"After {most} attempts there are still jobs to run: {often}. Does one enqueue itself, or snooze, for "
-            "ever? Say how far to go (run_all(until=timedelta(...))), or allow more (most_attempts=...)."
+            f"After {_plural(most, 'attempt')} there are still jobs to run: {often}. Does one enqueue itself, or "
+            f"snooze, for ever? {advice}"
         )
 
 
@@ -45,14 +50,22 @@ def failures_text(jobs: Sequence[EnqueuedJob]) -> str:
 
 def failure_text(job: EnqueuedJob) -> str:
     """One of them."""
-    attempts = f"{job.attempts} attempt" + ("s" if job.attempts != 1 else "")
+    attempts = _plural(job.attempts, "attempt")
     error = job.error
     if error is None:
         return f"{job} is {job.state.value} after {attempts} (id {job.id}); no error was stored"
     ended = "can be run by no worker here" if job.is_parked else f"is {job.state.value} after {attempts}"
-    crashes = f", {job.crashes} of them crashes," if job.crashes else ""
+    crashes = f", {job.crashes} of them {'a crash' if job.crashes == 1 else 'crashes'}," if job.crashes else ""
     head = f"{job} {ended}{crashes} (reason {error.reason}, id {job.id}):\n{indented(f'{error.type}: {error.message}')}"
     return f"{head}\n\n{indented(own_frames(error.traceback))}" if error.traceback else head
+
+
+def _plural(count: int, one: str) -> str:
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def own_frames(traceback: str) -> str:

@@ -90,6 +90,16 @@ class Life:
         """There is nothing to do."""
 
 
+def check_loop(instead: str) -> None:
+    """Refuse at once what nobody here can await: a coroutine that is thrown away is but a warning.
+
+    Raises:
+        RuntimeError: no asyncio loop runs here; ``instead`` says what to write.
+    """
+    if running_loop() is None:
+        raise RuntimeError(f"No asyncio loop runs here (trio is none): in a plain test write `{instead}`.")
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The loop of who calls; None in plain code."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from arq_web.config import seconds
@@ -45,9 +45,15 @@ class Expected:
         """Read what a test has written.
 
         Raises:
-            TypeError: the arguments are not those of the task, or cannot be told from the options.
+            TypeError: the arguments are not those of the task, or cannot be told from the options; or an option leaves
+                no trace in a job.
         """
         inner = task.task
+        if task.call_options.on_finished != "return":
+            raise TypeError(
+                "options(on_finished=...) cannot be expected: it says what becomes of an earlier job of that id, and "
+                "is not stored. Look at the job: options(id=...), count=1."
+            )
         for name, value in (("delay", delay), ("queue", queue), ("count", count)):
             if value is not None and name in inner.codec.signature.parameters:
                 raise TypeError(
@@ -70,7 +76,14 @@ class Expected:
         more = []
         if self.delay_s is not None:
             more.append(f"delay={self.delay_s:g} s")
-        more += [f"{name}={value!r}" for name, value in (("queue", self.queue), *self._plain()) if value is not None]
+        plain = ("queue", self.queue), *self._plain()
+        more += [f"{name}={_text(value)}" for name, value in plain if value is not None]
+        if self.options.at_ms is not None:
+            more.append(f"at={to_datetime(self.options.at_ms).isoformat()}")
+        if self.options.expires_at_ms is not None:
+            more.append(f"expires={to_datetime(self.options.expires_at_ms).isoformat()}")
+        if self.options.expires_in_ms is not None:
+            more.append(f"expires={duration_text(timedelta(milliseconds=self.options.expires_in_ms))}")
         return call_text(self.task.name, self.arguments) + (f" with {', '.join(more)}" if more else "")
 
     def differences(self, job: EnqueuedJob) -> list[str]:
@@ -89,22 +102,36 @@ class Expected:
         if self.queue is not None and job.queue != self.queue:
             found.append(f"queue is {job.queue!r}, not {self.queue!r}")
         for name, value in self._plain():
-            actual = {"id": job.id, "unique": job.unique, "priority": job.priority}[name]
+            actual = getattr(job, name)
             if value is not None and actual != value:
-                found.append(f"{name} is {actual!r}, not {value!r}")
-        return found + self._difference_of_time(job)
+                found.append(f"{name} is {_text(actual)}, not {_text(value)}")
+        return found + self._differences_of_time(job)
 
-    def _difference_of_time(self, job: EnqueuedJob) -> list[str]:
-        if self.options.at_ms is None:
-            return []
-        expected, actual = to_datetime(self.options.at_ms), job.enqueued_at + job.delay
-        if abs(expected - actual) <= timedelta(seconds=TOLERANCE_S):
-            return []
-        return [f"at is {actual.isoformat()}, not {expected.isoformat()}"]
+    def _differences_of_time(self, job: EnqueuedJob) -> list[str]:
+        options, began = self.options, job.enqueued_at
+        at, expires = _moment(options.at_ms), _moment(options.expires_at_ms)
+        if options.expires_in_ms is not None:
+            expires = began + timedelta(milliseconds=options.expires_in_ms)
+        actual_end = None if job.expires_in is None else began + job.expires_in
+        found = []
+        for name, expected, actual in (("at", at, began + job.delay), ("expires", expires, actual_end)):
+            if expected is None or (actual and abs(expected - actual) <= timedelta(seconds=TOLERANCE_S)):
+                continue
+            found.append(f"{name} is {actual and actual.isoformat()}, not {expected.isoformat()}")
+        return found
 
     def _plain(self) -> tuple[tuple[str, object], ...]:
+        """Options that a job has as they were written, by the names of its attributes."""
         options = self.options
-        return ("id", options.id), ("unique", options.unique), ("priority", options.priority)
+        return (
+            ("id", options.id),
+            ("unique", options.unique),
+            ("priority", options.priority),
+            ("max_tries", options.max_tries),
+            ("timeout", _duration(options.timeout_ms)),
+            ("keep_result", _duration(options.keep_result_ms)),
+            ("owner", options.owner),
+        )
 
 
 def not_enqueued(expected: Expected, jobs: Sequence[EnqueuedJob], hint: str = "") -> str:
@@ -121,13 +148,15 @@ def not_enqueued(expected: Expected, jobs: Sequence[EnqueuedJob], hint: str = ""
 def wrong_count(expected: Expected, count: int, found: Sequence[EnqueuedJob], jobs: Sequence[EnqueuedJob]) -> str:
     """The message where there are more or fewer of them than expected."""
     rest = [job for job in jobs if job not in found]
-    text = f"{len(found)} jobs, not {count}, were enqueued as expected: {expected}.\n\n{jobs_table(found)}"
+    were = "1 job, not {}, was" if len(found) == 1 else f"{len(found)} jobs, not {{}}, were"
+    text = f"{were.format(count)} enqueued as expected: {expected}.\n\n{jobs_table(found)}"
     return text if not rest else f"{text}\n\nThe others are:\n\n{jobs_table(rest)}"
 
 
 def enqueued_after_all(expected: Expected, found: Sequence[EnqueuedJob]) -> str:
     """The message where there should be none."""
-    return f"No job should have been enqueued as {expected}, but {len(found)} were:\n\n{jobs_table(found)}"
+    were = "1 was" if len(found) == 1 else f"{len(found)} were"
+    return f"No job should have been enqueued as {expected}, but {were}:\n\n{jobs_table(found)}"
 
 
 def jobs_table(jobs: Sequence[EnqueuedJob]) -> str:
@@ -142,6 +171,18 @@ def job_row(job: EnqueuedJob) -> tuple[str, ...]:
 
 def _and_more(count: int) -> str:
     return f"\n... and {count - _MOST_ROWS} more" if count > _MOST_ROWS else ""
+
+
+def _moment(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else to_datetime(at_ms)
+
+
+def _duration(ms: int | None) -> timedelta | None:
+    return None if ms is None else timedelta(milliseconds=ms)
+
+
+def _text(value: object) -> str:
+    return duration_text(value) if isinstance(value, timedelta) else repr(value)
 
 
 def _equal(expected: object, actual: object) -> bool:

@@ -14,6 +14,7 @@ from arq_web.testing.server import URL_ENV
 from arq_web.testing.tester import MODES, JobTester
 
 _OPTIONS: Final = frozenset({"mode", "redis_url", "raise_failures", "concurrency", "most_attempts"})
+_TESTER: Final = pytest.StashKey[JobTester]()
 _NO_APP: Final = (
     'The fixture `jobs` does not know your app. Set arq_web_app = "main:app" in pytest\'s configuration, or define a '
     "fixture `jobs_app` that returns it (an app with ArqWeb, or a Hub)."
@@ -55,11 +56,10 @@ def jobs_redis_url(pytestconfig: pytest.Config) -> str | None:
 def jobs(request: pytest.FixtureRequest, jobs_app: object, jobs_redis_url: str | None) -> Iterator[JobTester]:
     """The jobs of this test; see ``arq_web.testing.JobTester``. A client's fixture asks for it, too."""
     options = {"mode": request.config.getini("arq_web_mode"), "redis_url": jobs_redis_url, **_marked(request)}
-    try:
-        tester = JobTester(jobs_app, **options)
-        tester.open()
-    except ArqWebError as error:
-        pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+    tester, why = _opened(jobs_app, options)
+    if tester is None:
+        pytest.fail(why, pytrace=False)  # not where the error is handled, whose traceback would be shown
+    request.node.stash[_TESTER] = tester
     try:
         yield tester
     finally:
@@ -95,8 +95,20 @@ def pytest_runtest_makereport(
 
 
 def _tester_of(item: pytest.Item) -> JobTester | None:
-    tester = getattr(item, "funcargs", {}).get("jobs")
+    if _TESTER in item.stash:
+        return item.stash[_TESTER]
+    tester = getattr(item, "funcargs", {}).get("jobs")  # of a fixture that somebody has put in the place of ours
     return tester if isinstance(tester, JobTester) else None
+
+
+def _opened(app: object, options: dict[str, Any]) -> tuple[JobTester | None, str]:
+    """Or why not."""
+    try:
+        tester = JobTester(app, **options)
+        tester.open()
+    except ArqWebError as error:
+        return None, f"{type(error).__name__}: {error}"
+    return tester, ""
 
 
 def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Final
 
 from arq_web.errors import JobIdConflict
@@ -19,6 +20,7 @@ from arq_web.testing.seen import PARKED
 from arq_web.worker.claimer import Burst
 from arq_web.worker.maintenance import QueueFiring
 from arq_web.worker.options import WorkerOptions
+from arq_web.worker.worker import Worker
 
 LOOK_EVERY_S: Final = 0.005
 """At a job that another enqueue of the test runs meanwhile."""
@@ -27,10 +29,32 @@ DRAIN_S: Final = 86_400.0
 _NOT_OURS: Final = "-"
 """The fingerprint of a schedule that nobody has: who declares his own after it begins anew."""
 
-_depth: ContextVar[int] = ContextVar("arq_web.testing.depth", default=0)
+DEEPEST: Final = 50
+"""Inline, a job that enqueues another waits for it, with a worker for each: so many may wait for each other."""
 
 Key = tuple[str, str]
 """Queue and id."""
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What one call of a test has set off: its run, and all that its jobs run inline."""
+
+    attempts: int = 0
+    workers: list[tuple[Worker, asyncio.AbstractEventLoop]] = field(default_factory=list)
+    """Those that work, each (but the first) within a job of the one before it."""
+    is_over: bool = False
+    """It was too long: nothing more is begun."""
+
+    def stop(self) -> None:
+        """Let every worker of it end with what it runs."""
+        self.is_over = True
+        for worker, loop in self.workers:
+            loop.call_soon_threadsafe(worker.stop)
+        self.workers.clear()
+
+
+_chain: ContextVar[_Chain | None] = ContextVar("arq_web.testing.chain", default=None)
 
 
 class Runs:
@@ -43,7 +67,11 @@ class Runs:
     @property
     def is_nested(self) -> bool:
         """True in a job that such a run has begun."""
-        return _depth.get() > 0
+        return _chain.get() is not None
+
+    async def ping(self) -> None:
+        """Ask Redis whether it is there. Raises StoreUnavailable."""
+        await self._sandboxes[0].store.server_now_ms()
 
     async def jobs(self) -> list[JobInfo]:
         """Every job of the test, finished ones too."""
@@ -81,10 +109,13 @@ class Runs:
         while True:
             await self._burst(before)
             infos = await self.jobs()
-            self._check_limit(infos, before, is_at_end=False)
             wait_ms = await self._next_due_in_ms()
             is_stuck = any(is_parked(info) for info in infos)
-            if wait_ms is None or is_stuck or (left_ms is not None and wait_ms > left_ms):
+            if wait_ms is not None and (is_stuck or (left_ms is not None and wait_ms > left_ms)):
+                wait_ms = None
+            if wait_ms is not None or any(info.state is JobState.QUEUED for info in infos):
+                self._check_limit(infos, before)
+            if wait_ms is None:
                 break
             await self.pass_time(wait_ms)
             left_ms = None if left_ms is None else left_ms - wait_ms
@@ -102,6 +133,10 @@ class Runs:
 
         Returns:
             What has ended, or is parked.
+
+        Raises:
+            TooManyAttempts: it does not come to an end. Not within a job, which would be tried again for it: the call
+                that began it all raises it.
         """
         sandbox = next(each for each in self._sandboxes if each.store.queue == queue.name)
         began = {info.id: info for info in await _read(sandbox, job_ids) if info.state is not JobState.SCHEDULED}
@@ -112,7 +147,11 @@ class Runs:
                 if info.is_finished or is_parked(info):
                     del began[info.id]
                     ended.append(_key(info))
-            self._check_limit(infos, {}, is_at_end=True)
+            chain = _chain.get()
+            if chain is not None and chain.is_over:
+                break
+            if began:
+                self._check_limit(infos, {})
             await self._step(sandbox, [info for info in infos if info.id in began])
         return ended
 
@@ -185,18 +224,33 @@ class Runs:
             most_jobs=max(1, self._most - spent),
             isolates=False,
         )
-        token = _depth.set(_depth.get() + 1)
-        try:
-            await self._hub.worker_of(options).run()
-        finally:
-            _depth.reset(token)
+        outer = _chain.get()
+        chain = outer or _Chain()
+        if chain.attempts >= self._most or len(chain.workers) >= DEEPEST:
+            chain.stop()
+            return
+        await self._work(chain, self._hub.worker_of(options))
+        if outer is None and chain.is_over:
+            raise TooManyAttempts(chain.attempts, _counted(await self.jobs(), {}), is_deep=chain.attempts < self._most)
 
-    def _check_limit(self, infos: Sequence[JobInfo], before: dict[Key, JobInfo], *, is_at_end: bool) -> None:
-        attempts: Counter[str] = Counter()
-        for info in infos:
-            attempts[info.task] += _attempts(info, before.get(_key(info)))
-        is_more = is_at_end or any(not info.is_finished for info in infos)
-        if attempts.total() >= self._most and is_more:
+    async def _work(self, chain: _Chain, worker: Worker) -> None:
+        """Let it run; it counts at once as one attempt, for what runs within it."""
+        entry = worker, asyncio.get_running_loop()
+        chain.attempts += 1
+        chain.workers.append(entry)
+        token = _chain.set(chain)
+        try:
+            await worker.run()
+        finally:
+            _chain.reset(token)
+            if entry in chain.workers:
+                chain.workers.remove(entry)
+            chain.attempts += max(0, worker.counts.succeeded + worker.counts.failed - 1)
+
+    def _check_limit(self, infos: Sequence[JobInfo], before: dict[Key, JobInfo]) -> None:
+        """There is more to run: may it?"""
+        attempts = _counted(infos, before)
+        if attempts.total() >= self._most:
             raise TooManyAttempts(self._most, attempts)
 
     async def _next_due_in_ms(self) -> int | None:
@@ -216,6 +270,14 @@ async def _read(sandbox: Sandbox, job_ids: Sequence[str]) -> list[JobInfo]:
 
 def _key(info: JobInfo) -> Key:
     return info.queue, info.id
+
+
+def _counted(infos: Sequence[JobInfo], before: dict[Key, JobInfo]) -> Counter[str]:
+    """Attempts by task."""
+    attempts: Counter[str] = Counter()
+    for info in infos:
+        attempts[info.task] += _attempts(info, before.get(_key(info)))
+    return attempts
 
 
 def _attempts(info: JobInfo, before: JobInfo | None) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from arq_web.errors import UndecodablePayload, UndecodableResult
 from arq_web.job import ErrorInfo, JobInfo, JobState, to_datetime
 from arq_web.registry import Registry
+from arq_web.store.store import NewJob
 from arq_web.task import Task
 from arq_web.testing.text import call_text, table
 
@@ -47,6 +48,15 @@ class EnqueuedJob:
     result: object = None
     """What the task returned, once it has succeeded."""
     enqueued_at: datetime = field(repr=False, kw_only=True)
+    """Time that a test lets pass does not move it."""
+    expires_in: timedelta | None = field(repr=False, kw_only=True)
+    """From the enqueue to the time given by ``expires=``."""
+    max_tries: int | None = field(repr=False, kw_only=True)
+    """As its call says, or its task. None: its task is not registered."""
+    timeout: timedelta | None = field(repr=False, kw_only=True)
+    """As its call says, or its task; None: as the worker's configuration says."""
+    keep_result: timedelta = field(repr=False, kw_only=True)
+    owner: str | None = field(repr=False, kw_only=True)
     unreadable: str = field(repr=False, default="", kw_only=True)
     """Why the arguments could not be decoded; then they are shown as none."""
 
@@ -58,6 +68,27 @@ class EnqueuedJob:
     def is_parked(self) -> bool:
         """True when no worker here can run it: its task is unknown, or its arguments are of another version."""
         return self.state is JobState.SCHEDULED and self.error is not None and self.error.reason in PARKED
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an enqueue asked for, as it was then: time that passes by command moves what is stored."""
+
+    enqueued_at_ms: int
+    delay_ms: int
+    expires_in_ms: int | None
+
+    @classmethod
+    def by(cls, new: NewJob, now_ms: int) -> Asked:
+        """Read what was sent, at the server's time."""
+        return cls(now_ms, _ms_from_now(new.due, now_ms) or 0, _ms_from_now(new.expires, now_ms))
+
+    @classmethod
+    def as_stored(cls, info: JobInfo) -> Asked:
+        """What can be said of a job of which nobody has noted it: a relay's."""
+        delay_ms = info.due_at_ms - info.enqueued_at_ms if info.due_at_ms and not info.attempt else 0
+        expires_in_ms = None if info.expires_at_ms is None else info.expires_at_ms - info.enqueued_at_ms
+        return cls(info.enqueued_at_ms, delay_ms, expires_in_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +126,14 @@ def without_empty(task: Task[..., Any], arguments: Mapping[str, object]) -> dict
     return {name: value for name, value in arguments.items() if value or kinds[name] not in variadic}
 
 
-def seen(
-    info: JobInfo, registry: Registry, *, payload: bytes | None = None, delay_ms: int | None = None
-) -> EnqueuedJob:
+def seen(info: JobInfo, registry: Registry, *, payload: bytes | None = None, asked: Asked | None = None) -> EnqueuedJob:
     """What a test is shown of a job.
 
     Args:
         info: as it is stored, with its payload.
         registry: the app's tasks.
         payload: the arguments as they were encoded, where that is known; else what is stored.
-        delay_ms: what was asked for, where that is known; else what is stored.
+        asked: what was asked for, where that is known; else what is stored.
     """
     task = registry.find(info.task)
     args: tuple[object, ...] = ()
@@ -122,8 +151,7 @@ def seen(
             result = None if info.result is None else task.codec.decode_result(info.result)
         except (UndecodablePayload, UndecodableResult) as error:
             unreadable = str(error)
-    if delay_ms is None:
-        delay_ms = info.due_at_ms - info.enqueued_at_ms if info.due_at_ms and not info.attempt else 0
+    asked = asked or Asked.as_stored(info)
     return EnqueuedJob(
         id=info.id,
         task=info.task,
@@ -132,7 +160,7 @@ def seen(
         kwargs=kwargs,
         arguments=arguments,
         state=info.state,
-        delay=timedelta(milliseconds=max(0, delay_ms)),
+        delay=timedelta(milliseconds=max(0, asked.delay_ms)),
         due_at=None if info.due_at_ms is None else to_datetime(info.due_at_ms),
         expires_at=None if info.expires_at_ms is None else to_datetime(info.expires_at_ms),
         priority=info.priority,
@@ -142,9 +170,33 @@ def seen(
         crashes=info.crashes,
         error=info.error,
         result=result,
-        enqueued_at=to_datetime(info.enqueued_at_ms),
+        enqueued_at=to_datetime(asked.enqueued_at_ms),
+        expires_in=_timedelta(asked.expires_in_ms),
+        max_tries=_whole(info.extra.get("max_tries")) or (task.policy.max_tries if task else None),
+        timeout=_timedelta(_whole(info.extra.get("timeout_ms")) or (task.policy.timeout_ms if task else None)),
+        keep_result=timedelta(milliseconds=_whole(info.extra.get("keep_ms")) or info.keep_result_ms),
+        owner=info.owner,
         unreadable=unreadable,
     )
+
+
+def _ms_from_now(moment: str, now_ms: int) -> int | None:
+    """Of ``d<ms>`` (from now), ``a<ms>`` (at) or ``0`` (none)."""
+    match moment[:1], moment[1:]:
+        case "d", text:
+            return int(text)
+        case "a", text:
+            return int(text) - now_ms
+        case _:
+            return None
+
+
+def _timedelta(ms: int | None) -> timedelta | None:
+    return None if ms is None else timedelta(milliseconds=ms)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _summary_row(job: EnqueuedJob) -> tuple[str, str, str, str]:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, get_args
 
-from arq_web.config import seconds
-from arq_web.errors import InvalidConfig, UnknownTask
+from arq_web.errors import InvalidConfig
 from arq_web.hub import Hub
 from arq_web.job import JobState
 from arq_web.loading import hub_of, load
 from arq_web.queue import Queue
-from arq_web.task import Enqueueable
-from arq_web.testing.crashes import END, CrashOrder, CrashPoint, checkpointed
-from arq_web.testing.failures import JobsFailed, failures_text
-from arq_web.testing.loops import running_loop
+from arq_web.testing.asked import TaskLike, check_count, span_ms, task_of, until_ms
+from arq_web.testing.crashes import CrashOrder, CrashPoint, checkpointed
+from arq_web.testing.failures import JobsFailed, TooManyAttempts, failures_text
+from arq_web.testing.loops import Work, check_loop, running_loop
 from arq_web.testing.matching import Expected, enqueued_after_all, jobs_table, not_enqueued, wrong_count
 from arq_web.testing.running import Key
 from arq_web.testing.seen import EnqueuedJob, RunSummary
 from arq_web.testing.stage import Stage
+from arq_web.tied.delivery import is_late
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,18 +62,21 @@ class JobTester:
         Args:
             app: an app with ArqWeb, a ``Hub``, or ``module:name`` of one.
             mode: see above.
-            redis_url: a real Redis; default an in-memory server of this process, with the same scripts.
+            redis_url: a real Redis; default the one that ``ARQ_WEB_TEST_REDIS_URL`` names, else an in-memory server of
+                this process, with the same scripts.
             raise_failures: a job that ends dead, or that no worker here can run, fails the test.
             concurrency: jobs that run at the same time. With 1 they run one after the other, always in the same order;
                 jobs that wait for each other's results need more.
             most_attempts: of all jobs, in one run; then it counts as endless.
 
         Raises:
-            InvalidConfig: the app has no ArqWeb, or there is no such mode.
+            InvalidConfig: the app has no ArqWeb, there is no such mode, or a number is less than 1.
             ImportFailed: ``module:name`` led to nothing.
         """
         if mode not in MODES:
             raise InvalidConfig("mode", mode, f"one of {', '.join(MODES)}")
+        check_count("concurrency", concurrency)
+        check_count("most_attempts", most_attempts)
         hub = load(app).hub if isinstance(app, str) else hub_of(app)
         if hub is None:
             raise InvalidConfig("app", app, "an app with ArqWeb (ArqWeb(app), or plugins=[ArqWeb()]), or a Hub")
@@ -84,6 +87,8 @@ class JobTester:
         self._stage.on_created = self._run_inline
         self._loops = self._stage.loops
         self._failed: list[Key] = []
+        self._endless: TooManyAttempts | None = None
+        """Of jobs that ran where nobody was left to whom it could be raised."""
 
     @property
     def namespace(self) -> str:
@@ -95,6 +100,9 @@ class JobTester:
 
         Raises:
             MissingExtra: no Redis is named, and fakeredis is not installed.
+            StoreUnavailable: the Redis that is named does not answer.
+            InvalidConfig: the app lives already.
+            RuntimeError: this is open already.
         """
         self._stage.open()
 
@@ -122,6 +130,8 @@ class JobTester:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None and self._stage.has_outbox:
+            await self.relay_outbox()
         await self.hub.aclose()
         self.__exit__(kind, error, trace)
 
@@ -135,7 +145,7 @@ class JobTester:
 
     def assert_enqueued(
         self,
-        task: Enqueueable[..., Any] | str,
+        task: TaskLike,
         /,
         *args: object,
         count: int | None = None,
@@ -146,7 +156,8 @@ class JobTester:
         """Fail unless this was enqueued; what you do not name may be anything.
 
         Args:
-            task: a task, its name, or a task with options: ``send_welcome.options(unique="welcome:42")``.
+            task: a task, its name, its Litestar handler, or a task with options:
+                ``send_welcome.options(unique="welcome:42")``.
             *args: its first arguments.
             count: exactly so many; default one or more.
             delay: asked for by ``delay=`` or ``at=``; give or take a second.
@@ -158,10 +169,10 @@ class JobTester:
 
         Raises:
             AssertionError: it was not; shows what was enqueued instead, the nearest first.
-            TypeError: the arguments are not those of the task.
+            TypeError: the arguments are not those of the task, or an option leaves no trace in a job (``on_finished``).
             UnknownTask: the app has no such task.
         """
-        expected = self._expected(task, args, kwargs, delay=delay, queue=queue, count=count)
+        expected = Expected.of(task_of(self.hub, task), args, kwargs, delay=delay, queue=queue, count=count)
         jobs = self.enqueued
         found = [job for job in jobs if not expected.differences(job)]
         if not found and count != 0:
@@ -172,7 +183,7 @@ class JobTester:
 
     def refute_enqueued(
         self,
-        task: Enqueueable[..., Any] | str,
+        task: TaskLike,
         /,
         *args: object,
         delay: timedelta | float | None = None,
@@ -184,7 +195,7 @@ class JobTester:
         Raises:
             AssertionError: it was; shows the jobs.
         """
-        expected = self._expected(task, args, kwargs, delay=delay, queue=queue, count=None)
+        expected = Expected.of(task_of(self.hub, task), args, kwargs, delay=delay, queue=queue, count=None)
         found = [job for job in self.enqueued if not expected.differences(job)]
         if found:
             raise AssertionError(enqueued_after_all(expected, found))
@@ -193,32 +204,37 @@ class JobTester:
         """Forget every job of this test so far."""
         self._stage.forget()
         self._failed.clear()
+        self._endless = None
 
     # -- running --------------------------------------------------------------------------
 
-    async def run_all(self, until: timedelta | datetime | None = None) -> RunSummary:
+    def run_all(self, until: timedelta | float | datetime | None = None) -> Coroutine[Any, Any, RunSummary]:
         """Run what is ready, and what is due later as if its time had come: retries, snoozes, delays; then theirs.
 
         On the loop on which the app lives, else on this one. The time that passes is real for the engine (a job may
         expire), not for your code: ``datetime.now()`` stays what it is.
 
         Args:
-            until: let so much time pass (an aware datetime: until then), and run what is due by then; None: everything.
+            until: let so much time pass (an aware datetime: until then; a number: seconds), and run what is due by
+                then; None: everything.
 
         Returns:
             The jobs that had an attempt or came to an end.
 
         Raises:
-            JobsFailed: one of them is dead, unless ``raise_failures=False``; or no worker here can run it.
+            JobsFailed: one of them is dead, or no worker here can run it, unless ``raise_failures=False``.
             TooManyAttempts: it does not come to an end.
+            ValueError: ``until`` names no time zone, or time would go backwards.
+            RuntimeError: no asyncio loop runs here; or this is not open.
         """
-        return self._summary(await self._loops.run(lambda: self._run_all(until)))
+        check_loop("jobs.run_all_sync()")
+        return self._run_and_sum_up(self._running(until))
 
-    def run_all_sync(self, until: timedelta | datetime | None = None) -> RunSummary:
+    def run_all_sync(self, until: timedelta | float | datetime | None = None) -> RunSummary:
         """``run_all`` for tests that cannot await."""
-        return self._summary(self._loops.run_sync(lambda: self._run_all(until), "await jobs.run_all()"))
+        return self._summary(self._loops.run_sync(self._running(until), "await jobs.run_all()"))
 
-    async def run_schedules(self, span: timedelta | float) -> list[EnqueuedJob]:
+    def run_schedules(self, span: timedelta | float) -> Coroutine[Any, Any, list[EnqueuedJob]]:
         """Let so much time pass, and fire the app's schedules at each of their ticks meanwhile.
 
         In the modes ``inline`` and ``drain`` what is due runs in between, as in ``run_all``.
@@ -227,21 +243,31 @@ class JobTester:
             The jobs of the ticks. ``overlap="skip"`` skips one while an earlier one has not run.
 
         Raises:
-            JobsFailed, TooManyAttempts: as ``run_all``.
+            JobsFailed, TooManyAttempts, ValueError, RuntimeError: as ``run_all``.
         """
-        return self._fired(await self._loops.run(lambda: self._fire(span)))
+        check_loop("jobs.run_schedules_sync(...)")
+        return self._fire_and_sum_up(self._firing(span))
 
     def run_schedules_sync(self, span: timedelta | float) -> list[EnqueuedJob]:
         """``run_schedules`` for tests that cannot await."""
-        return self._fired(self._loops.run_sync(lambda: self._fire(span), "await jobs.run_schedules(...)"))
+        return self._fired(self._loops.run_sync(self._firing(span), "await jobs.run_schedules(...)"))
 
-    async def relay_outbox(self) -> None:
-        """Enqueue what lies in the app's outbox: for async tests, before they look. Others do it by looking."""
-        await self._loops.run(self._stage.runs.catch_up)
+    def relay_outbox(self) -> Coroutine[Any, Any, None]:
+        """Enqueue what lies in the app's outbox: for async tests, before they look. Others do it by looking.
+
+        In mode ``inline`` it runs, too: an outbox has nobody who waits for its jobs.
+
+        Raises:
+            JobsFailed, TooManyAttempts: inline.
+            RuntimeError: no asyncio loop runs here; or this is not open.
+        """
+        check_loop("jobs.enqueued, which relays it")
+        self._stage.check_open()
+        return self._loops.run(self._relay_here)
 
     # -- crashes --------------------------------------------------------------------------
 
-    def crash_at(self, n: CrashPoint, task: Enqueueable[..., Any] | None = None, *, times: int = 1) -> None:
+    def crash_at(self, n: CrashPoint, task: TaskLike | None = None, *, times: int = 1) -> None:
         """Let the next attempt die at its n-th checkpoint, as if its worker had been killed there; then it runs again.
 
         Checkpoints are progress reports, calls of what was marked by ``checkpointed``, and ``checkpoint()``. What the
@@ -250,15 +276,16 @@ class JobTester:
 
         Args:
             n: 1 for the first checkpoint; ``"end"``: the function has returned, and nobody has recorded it yet.
-            task: whose attempt; None: of any task.
-            times: so many attempts, one after the other.
+            task: whose attempt (a task, its name, its Litestar handler); None: of any task.
+            times: so many attempts.
 
         Raises:
-            ValueError: there is no such checkpoint.
+            ValueError: there is no such checkpoint, or it is to happen less than once.
+            UnknownTask: the app has no such task.
+            RuntimeError: this is not open.
         """
-        if n != END and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
-            raise ValueError(f"crash_at({n!r}): it must be 1 or more (the first checkpoint is 1), or {END!r}")
-        self._stage.order_crash(CrashOrder(n, None if task is None else task.task.name, times))
+        self._stage.check_open()
+        self._stage.order_crash(CrashOrder(n, None if task is None else task_of(self.hub, task).task, times))
 
     def checkpointed(self, fn: Callable[P, R]) -> Callable[P, R]:
         """``fn``, with a checkpoint after each call of it: what it does has happened then.
@@ -276,11 +303,16 @@ class JobTester:
 
         Raises:
             JobsFailed: a job that ran inline is dead.
+            TooManyAttempts: jobs that were tied to a response or a commit ran inline, and came to no end.
             AssertionError: a crash was ordered and did not happen; in mode ``drain``, a job is ready and was never run.
         """
         unmet = self._stage.crashes.unmet()
         if unmet:
             raise AssertionError("\n".join(unmet))
+        if self.mode == "inline":
+            self._relay()
+        if self._endless is not None:
+            raise self._endless
         if self._failed and self.raise_failures:
             raise JobsFailed(self._stage.seen(self._failed))
         if self.mode == "drain":
@@ -298,39 +330,29 @@ class JobTester:
 
     # -- behind it ------------------------------------------------------------------------
 
-    def _expected(
-        self,
-        task: Enqueueable[..., Any] | str,
-        args: tuple[object, ...],
-        kwargs: Mapping[str, object],
-        *,
-        delay: timedelta | float | None,
-        queue: str | None,
-        count: int | None,
-    ) -> Expected:
-        registry = self.hub.registry
-        self.hub.collect()
-        meant = registry.get(task) if isinstance(task, str) else task
-        if not isinstance(meant, Enqueueable):
-            raise UnknownTask(repr(meant), [each.name for each in registry])
-        registry.check(meant.task)
-        return Expected.of(meant, args, kwargs, delay=delay, queue=queue, count=count)
+    def _running(self, until: timedelta | float | datetime | None) -> Work[list[Key]]:
+        runs, (for_ms, moment_ms) = self._stage.runs, until_ms(until)
 
-    async def _run_all(self, until: timedelta | datetime | None) -> list[Key]:
-        runs = self._stage.runs
-        if isinstance(until, datetime):
-            return await runs.run_all(max(0, await runs.until(int(until.timestamp() * 1000))))
-        return await runs.run_all(None if until is None else int(seconds(until) * 1000))
+        async def run() -> list[Key]:
+            return await runs.run_all(for_ms if moment_ms is None else max(0, await runs.until(moment_ms)))
 
-    async def _fire(self, span: timedelta | float) -> tuple[list[Key], list[Key]]:
-        for_ms = int(seconds(span) * 1000)
-        return await self._stage.runs.fire(self.hub.schedules, for_ms, runs=self.mode != "collect")
+        return run
+
+    def _firing(self, span: timedelta | float) -> Work[tuple[list[Key], list[Key]]]:
+        runs, for_ms = self._stage.runs, span_ms("span", span)
+        return lambda: runs.fire(self.hub.schedules, for_ms, runs=self.mode != "collect")
+
+    async def _run_and_sum_up(self, work: Work[list[Key]]) -> RunSummary:
+        return self._summary(await self._loops.run(work))
+
+    async def _fire_and_sum_up(self, work: Work[tuple[list[Key], list[Key]]]) -> list[EnqueuedJob]:
+        return self._fired(await self._loops.run(work))
 
     def _summary(self, keys: Sequence[Key]) -> RunSummary:
         jobs = self._stage.seen(keys)
         failed = [job for job in jobs if job.state is JobState.DEAD]
         parked = [job for job in self._stage.seen(None) if job.is_parked]
-        if parked or (failed and self.raise_failures):
+        if (failed or parked) and self.raise_failures:
             raise JobsFailed([*failed, *parked])
         return RunSummary(tuple(jobs))
 
@@ -342,7 +364,15 @@ class JobTester:
     def _relay(self) -> None:
         """What lies in an outbox counts as enqueued. On the app's own loop this cannot be waited for."""
         if self._stage.has_outbox and running_loop() is None:
-            self._loops.run_sync(self._stage.runs.catch_up, "await jobs.relay_outbox()")
+            self._loops.run_sync(self._relay_here, "await jobs.relay_outbox()")
+
+    async def _relay_here(self) -> None:
+        runs = self._stage.runs
+        await runs.catch_up()
+        if self.mode == "inline":
+            waiting = [info for info in await runs.jobs() if info.state is JobState.QUEUED]
+            for name in dict.fromkeys(info.queue for info in waiting):
+                await self._run_inline(self.hub.queue(name), [info.id for info in waiting if info.queue == name])
 
     def _hint(self) -> str:
         if self._stage.has_outbox and running_loop() is not None:
@@ -353,9 +383,16 @@ class JobTester:
         if self.mode != "inline":
             return
         runs, failed_before = self._stage.runs, len(self._failed)
-        ended = await runs.run_these(queue, job_ids)
+        try:
+            ended = await runs.run_these(queue, job_ids)
+        except TooManyAttempts as error:
+            if not is_late.get():
+                raise
+            self._endless = error
+            return
         infos = {(info.queue, info.id): info for info in await runs.jobs()}
         self._failed += [key for key in ended if infos[key].state is JobState.DEAD or not infos[key].is_finished]
-        # Not inside a job: there it would be a failure of that one.
-        if self.raise_failures and len(self._failed) > failed_before and not runs.is_nested:
+        # Not inside a job, of which it would be a failure; nor after a response, where it would count as not enqueued.
+        is_heard = not runs.is_nested and not is_late.get()
+        if self.raise_failures and len(self._failed) > failed_before and is_heard:
             raise JobsFailed(await asyncio.to_thread(self._stage.seen, self._failed[failed_before:]))

@@ -155,7 +155,7 @@ async def test_an_endless_chain_is_named(hub: Hub, make_tester: MakeTester) -> N
 
 async def test_a_job_that_no_worker_here_can_run_fails_at_once(hub: Hub, make_tester: MakeTester) -> None:
     """A real worker would keep it for a day."""
-    async with make_tester(raise_failures=False) as jobs:
+    async with make_tester() as jobs:
         job = await hub.queue().enqueue(send_welcome, 1)
         record = hub.queue().store.base + b"j:" + job.id.encode()
         raw = await hub.queue().store.connections.get().execute("GET", record)
@@ -164,6 +164,10 @@ async def test_a_job_that_no_worker_here_can_run_fails_at_once(hub: Hub, make_te
 
         with pytest.raises(JobsFailed, match=r"gone\(<no task of that name.*can be run by no worker here"):
             await jobs.run_all()
+
+        jobs.raise_failures = False
+        await jobs.run_all()
+        assert jobs.enqueued[0].is_parked
 
 
 async def test_jobs_that_wait_for_each_other_need_room(make_tester: MakeTester) -> None:

@@ -65,10 +65,12 @@ def no_loops() -> None:
 def test_the_app_is_given_back_as_it_was(hub: Hub, make_tester: MakeTester) -> None:
     before = (hub.config, list(hub.companions), list(hub.middleware), list(hub.enqueue_middleware))
 
-    with make_tester() as jobs:
-        assert hub.config.namespace == jobs.namespace
-        assert hub.config.embedded == "never"
-        jobs.crash_at(1, times=0)
+    jobs = make_tester()
+    jobs.open()
+    assert hub.config.namespace == jobs.namespace
+    assert hub.config.embedded == "never"
+    jobs.crash_at(1)
+    jobs.close()
 
     assert (hub.config, hub.companions, hub.middleware, hub.enqueue_middleware) == before
     assert hub.queues.connections.target.address == "127.0.0.1:1/0"
