@@ -88,9 +88,11 @@ LOOP_BLOCKED = _counter(
 )
 LEASE_RENEWALS = _counter("arq_worker_lease_renewals_total", ("result",), "Renewals of leases; result is ok or failed.")
 REDIS_RTT = _histogram("arq_redis_rtt_seconds", (), "How long Redis took to answer one small command.")
-REDIS_UP = _gauge("arq_redis_up", (), "1 where Redis answered the last look at the queues, 0 where it did not.")
+REDIS_UP = _gauge("arq_redis_up", (), "1 where Redis answered when it was last asked, 0 where it did not.")
 REDIS_ERRORS = _counter(
-    "arq_redis_errors_total", (), "Looks at the queues and renewals of leases that failed at Redis."
+    "arq_redis_errors_total",
+    (),
+    "Questions of these metrics and renewals of leases that Redis did not answer, or with an error.",
 )
 QUEUE_READY = _gauge("arq_queue_ready", _QUEUE, "Jobs that wait for a worker.")
 QUEUE_SCHEDULED = _gauge("arq_queue_scheduled", _QUEUE, "Jobs that are due later: scheduled or retrying.")

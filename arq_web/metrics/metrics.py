@@ -44,6 +44,7 @@ class Metrics:
         Args:
             registry: where the metrics are registered; default a new one, with those of the process (CPU, memory).
             queue_gauges: tell what is in each queue: one command to Redis each 5 s from each process that is scraped.
+                Without them one for all queues, whether it is there.
             buckets: bounds of the times of jobs, seconds, ascending.
 
         Raises:

@@ -14,16 +14,19 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from arq_web.errors import StoreError, StoreUnavailable
 from arq_web.metrics.tally import RedisTally
-from arq_web.queue import QueueSet
+from arq_web.queue import DEFAULT_QUEUE, QueueSet
 from arq_web.store.measuring import Measured, measure_as_leader, resign
 from arq_web.store.store import Store
 from arq_web.worker.loop_watch import LoopWatch
+
+T = TypeVar("T")
 
 LOOK_EVERY_S = 5.0
 LEAD_S = 12.0
@@ -121,7 +124,7 @@ class Measurer:
             numbers: where what was read goes.
             redis: where goes how Redis answered.
             queues: of the app.
-            names: of the queues to look at.
+            names: of the queues to tell of; of none, only whether Redis is there.
         """
         self._numbers, self._redis, self._queues, self._names = numbers, redis, queues, names
         self._leader = f"{socket.gethostname().replace(' ', '-')}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -132,7 +135,7 @@ class Measurer:
             with self._numbers.loop_watched():
                 while True:
                     if self._numbers.is_scraped:
-                        await asyncio.gather(*map(self._look, self._names))
+                        await self._look_around()
                     await asyncio.sleep(self.pause_s)
         finally:
             await self._resign()
@@ -145,15 +148,32 @@ class Measurer:
     async def catch_up(self) -> None:
         """Nothing to do before a burst."""
 
+    async def _look_around(self) -> None:
+        """At each queue; where none is to be told of, whether Redis is there."""
+        if self._names:
+            await asyncio.gather(*map(self._look, self._names))
+            return
+        first = (self._queues().names or (DEFAULT_QUEUE,))[0]
+        with contextlib.suppress(StoreError):
+            await self._answered(self._store(first).server_now_ms())
+
     async def _look(self, name: str) -> None:
         asked_at_s = time.monotonic()
+        with contextlib.suppress(
+            StoreError
+        ):  # the log says so already; the numbers grow old, and are not told any more
+            measured = await self._answered(measure_as_leader(self._store(name), self._leader, int(LEAD_S * 1000)))
+            self._numbers.tell(name, None if measured is None else Told(measured, asked_at_s))
+
+    async def _answered(self, question: Awaitable[T]) -> T:
+        asked_at_s = time.monotonic()
         try:
-            measured = await measure_as_leader(self._store(name), self._leader, int(LEAD_S * 1000))
-        except StoreError as error:  # the log says so already; the numbers grow old, and are not told any more
+            answer = await question
+        except StoreError as error:
             self._redis.failed(is_up=not isinstance(error, StoreUnavailable))
-            return
+            raise
         self._redis.answered(time.monotonic() - asked_at_s)
-        self._numbers.tell(name, None if measured is None else Told(measured, asked_at_s))
+        return answer
 
     async def _resign(self) -> None:
         led = self._numbers.to_tell()

@@ -391,9 +391,22 @@ async def test_queue_gauges_can_be_left_out(redis_url: str, namespace: str) -> N
     hub = make_hub(redis_url, namespace, greet, metrics=Metrics(queue_gauges=False))
     page_of(hub)
     async with hub.lifespan():
-        await asyncio.sleep(0.4)  # longer than the pause before a first look
+        await wait_until(lambda: page_of(hub).value("arq_redis_up") == 1, description="whether Redis is there is told")
         assert await measure_as_leader(hub.queue().store, "another", 100) is not None
         assert page_of(hub).value("arq_queue_ready") is None
+
+
+async def test_a_redis_that_answers_with_errors_is_up(hub: Hub, redis: redis_async.Redis) -> None:
+    """Who is woken up should not look for a network that is broken."""
+    index = hub.queue().store.base + b"ready"
+    await redis.set(index, "what")
+    page_of(hub)
+    async with hub.lifespan():
+        await wait_until(
+            lambda: (page_of(hub).value("arq_redis_errors_total") or 0) >= 1, description="an error is counted"
+        )
+        assert page_of(hub).value("arq_redis_up") == 1
+    await redis.delete(index)
 
 
 def _metrics(hub: Hub) -> Metrics:
