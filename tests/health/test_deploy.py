@@ -150,6 +150,17 @@ def test_selectors_and_names_fit_together() -> None:
         assert scaled["spec"]["scaleTargetRef"]["name"] == worker["metadata"]["name"]
 
 
+def test_the_policy_lets_somebody_ask_the_health_port_of_the_workers_and_nothing_else() -> None:
+    """By the names that the deployment gives."""
+    [policy] = documents("kubernetes/network-policy.yaml")
+    worker = deployment()["spec"]["template"]["metadata"]["labels"]
+    [rule] = policy["spec"]["ingress"]
+
+    assert policy["spec"]["podSelector"]["matchLabels"] == worker
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert [port["port"] for port in rule["ports"]] == [port["name"] for port in container()["ports"]]
+
+
 def test_the_autoscalers_target_is_what_one_worker_runs() -> None:
     """The default of --concurrency."""
     [by_api], [by_prometheus] = (
