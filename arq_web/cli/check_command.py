@@ -142,7 +142,8 @@ def _reasons(status: int, body: object) -> list[str]:
             return [str(reason) for reason in reasons.values()]
         case 500 | 503, {"error": str(error)}:
             return [error]
-    raise BadAnswer("it does not answer as health ports do")
+        case _:
+            raise BadAnswer("it does not answer as health ports do")
 
 
 async def _or_silence(asked: Callable[[], Awaitable[CheckResult]], place: str, limit_s: float) -> CheckResult:

@@ -103,8 +103,9 @@ class _Exchange:
             return _written(400, HealthAnswer.of(400, {"error": "That is no HTTP/1.1 request."}))
         if words[0] not in ("GET", "HEAD"):
             return _written(405, HealthAnswer.of(405, {"error": "Only GET and HEAD."}), "allow: GET, HEAD\r\n")
+        limit = asyncio.timeout(ANSWER_LIMIT_S)
         try:
-            async with asyncio.timeout(ANSWER_LIMIT_S) as limit:
+            async with limit:
                 answer = await self._answer(unquote(words[1].partition("?")[0]), _header(rest, "accept"))
         except Exception:  # noqa: BLE001 - of what somebody else has made: metrics
             if limit.expired():

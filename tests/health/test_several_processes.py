@@ -14,7 +14,7 @@ from arq_web import Queue
 from arq_web.health.merged import merged_metrics
 from tests.cli.support import Project, Running
 from tests.health.app import block, nap
-from tests.health.support import HEALTH_APP, becomes, body, get, reasons, status
+from tests.health.support import HEALTH_APP, becomes, body, get, status
 from tests.support.journal import read_journal
 from tests.support.waiting import wait_until
 
