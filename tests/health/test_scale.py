@@ -15,13 +15,7 @@ from tests.health.support import HEALTH_APP, body, status
 from tests.support.journal import counts, read_journal
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
-
-BAND = 8e14
-
-
-async def aged(redis: redis_async.Redis, base: bytes, job_id: str, s: float) -> None:
-    """Let a job have waited for so long."""
-    await redis.zincrby(base + b"ready", -s * 1e6, job_id)
+from tests.support.waiting_jobs import make_older
 
 
 async def test_the_numbers_are_right(
@@ -41,8 +35,8 @@ async def test_the_numbers_are_right(
     plain = await queue.enqueue(nap, 1)
     low = await queue.enqueue(nap.options(priority=-10), 1)
     later = await queue.enqueue(nap.options(delay=timedelta(hours=1)), 1)
-    await aged(redis, base, high[0].id, 100)
-    await aged(redis, base, low.id, 600)
+    await make_older(redis, base, high[0].id, 100_000)
+    await make_older(redis, base, low.id, 600_000)
 
     whole, default, mail = [await body(port, path) for path in ("/scale", "/scale/default", "/scale/mail")]
     unknown = await status(port, "/scale/nobodys")

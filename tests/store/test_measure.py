@@ -8,6 +8,7 @@ import redis.asyncio as redis_async
 from arq_web.store.measuring import Measured, measure, measure_as_leader, resign
 from arq_web.store.store import NewJob, Store, WorkerKind
 from tests.support.waiting import wait_until
+from tests.support.waiting_jobs import make_older
 
 HOUR_MS = 3_600_000
 
@@ -54,7 +55,7 @@ async def test_the_oldest_job_is_found_whatever_its_priority(
     """The head of the queue is the most urgent one, not the oldest."""
     priorities = {"high": 10, "normal": 0, "low": -10}
     await store.enqueue([job(name, priority=priority) for name, priority in priorities.items()])
-    await make_older(store, redis, oldest)
+    await make_older(redis, store.base, oldest, HOUR_MS)
 
     found = await measure(store)
 
@@ -64,7 +65,7 @@ async def test_the_oldest_job_is_found_whatever_its_priority(
 async def test_a_job_that_came_back_waits_since_then(store: Store, redis: redis_async.Redis) -> None:
     """Not since its creation: else one that was delayed for a day and is released would wake somebody up at once."""
     await store.enqueue([job("a")])
-    await make_older(store, redis, "a")
+    await make_older(redis, store.base, "a", HOUR_MS)
     await store.claim("w", WorkerKind.EXTERNAL, "token", 1, 8000)
     await store.reclaim(dead=["w"])
 
@@ -83,7 +84,7 @@ async def test_jobs_that_come_back_do_not_hide_those_that_wait_behind_them(
     waiting = [f"waits-{n}" for n in range(came_back + 1)]
     for name in (*names, *waiting):
         await store.enqueue([job(name)])
-        await make_older(store, redis, name)
+        await make_older(redis, store.base, name, HOUR_MS)
     await store.claim("w", WorkerKind.EXTERNAL, "token", came_back, 8000)
     await store.reclaim(dead=["w"])
 
@@ -102,7 +103,7 @@ async def test_a_job_that_was_promoted_late_waits_since_it_was_due(store: Store,
         later = b"%d" % int(await redis.zscore(store.base + b"due", name) or 0)
         await redis.set(key, raw.replace(later, b"%d" % due_ms))
         await redis.zadd(store.base + b"due", {name: due_ms})
-    await make_older(store, redis, "due", is_queued=False)
+    await make_older(redis, store.base, "due", HOUR_MS, is_queued=False)
     await store.claim("w", WorkerKind.EXTERNAL, "token", 1, 8000)
 
     found = await measure(store)
@@ -157,18 +158,6 @@ async def test_a_key_of_another_kind_does_not_stop_it(store: Store, redis: redis
 
     assert await measure_as_leader(store, "first", 60_000) is not None
     assert await measure_as_leader(store, "second", 60_000) is None
-
-
-async def make_older(store: Store, redis: redis_async.Redis, name: str, *, is_queued: bool = True) -> None:
-    """By an hour, as if it had been created then."""
-    key = store.base + b"j:" + name.encode()
-    raw = await redis.get(key)
-    assert isinstance(raw, bytes)
-    changes, spec, body = raw.split(b"\n", 2)
-    created, rest = spec.split(b" ", 1)
-    await redis.set(key, b"\n".join([changes, b"%d %s" % (int(created) - HOUR_MS, rest), body]))
-    if is_queued:
-        await redis.zincrby(store.base + b"ready", -HOUR_MS * 1000, name)
 
 
 async def _leads(store: Store, leader: str) -> bool:

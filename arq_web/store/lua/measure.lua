@@ -16,32 +16,35 @@ local overdue = redis.call('ZCOUNT', DUE, '-inf', now_ms)
 local first_due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
 local age_ms = overdue > 0 and now_ms - tonumber(first_due[2]) or 0
 
--- Since when the others wait, their records say. The first of a priority is not always the one that waits longest: what went
--- back to the head stands where it was when it was created. Behind it all are in the order of their waiting, so looks ever
--- further apart find one that has waited nearly as long as any.
+-- Since when the others wait, their records say. The first of a priority has waited longest, unless it went back to the head: it
+-- stands where it was when it was created. Behind such ones, looks ever further apart find one that has waited nearly as long
+-- as any.
 local BAND, PLACES = 8e14, { 0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023 } -- see place_of
-local seen, from = {}, '-inf'
+local function waits_since(j)
+  local due_ms, since_ms = tonumber(j.due), tonumber(j.since)
+  return due_ms > j.created and math.min(due_ms, since_ms) or since_ms -- promoted late, it waits since it was due
+end
+local from = '-inf'
 for _ = -10, 10 do
-  local first = redis.call('ZRANGEBYSCORE', READY, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  if not first[1] then break end
-  local rank, beyond = redis.call('ZRANK', READY, first[1]), (math.floor(tonumber(first[2]) / BAND) + 1) * BAND
+  local there, rank = redis.call('ZRANGEBYSCORE', READY, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1), nil
+  if not there[1] then break end
+  local band, first = math.floor(tonumber(there[2]) / BAND), there[1]
   for _, place in ipairs(PLACES) do
-    local there = redis.call('ZRANGE', READY, rank + place, rank + place, 'WITHSCORES')
-    if not there[1] or tonumber(there[2]) >= beyond then break end
-    seen[#seen + 1] = there[1]
+    if place > 0 then
+      rank = rank or redis.call('ZRANK', READY, first)
+      there = redis.call('ZRANGE', READY, rank + place, rank + place, 'WITHSCORES')
+    end
+    local score = tonumber(there[2] or 'inf')
+    if score >= (band + 1) * BAND then break end
+    local j = read_many({ there[1] })[1]
+    if j and j.state == 'q' then
+      age_ms = math.max(age_ms, now_ms - waits_since(j))
+      local stands_since = 1735689600000 + (score - band * BAND) / 1000
+      if waits_since(j) < stands_since + 1000 then break end -- those behind it came later
+    end
   end
-  from = string.format('%.0f', beyond)
+  from = string.format('%.0f', (band + 1) * BAND)
 end
-local jobs = read_many(seen)
-for i = 1, #seen do
-  local j = jobs[i]
-  if j and j.state == 'q' then
-    local due_ms, since_ms = tonumber(j.due), tonumber(j.since)
-    if due_ms > j.created then since_ms = math.min(due_ms, since_ms) end -- promoted late
-    age_ms = math.max(age_ms, now_ms - since_ms)
-  end
-end
-
 local dead, rejects = redis.pcall('ZCARD', DEAD), redis.pcall('LLEN', REJECTS)
 return {
   now_ms, redis.call('ZCARD', READY) + overdue, redis.call('ZCARD', DUE) - overdue, redis.call('ZCARD', LEASES),
