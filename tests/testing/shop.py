@@ -93,6 +93,18 @@ async def for_ever(queue: Queue = INJECTED) -> None:
     await queue.enqueue(for_ever.options(delay=60))
 
 
+@task(max_tries=3)
+async def at_once_for_ever(number: int, queue: Queue = INJECTED) -> None:
+    await queue.enqueue(at_once_for_ever, number + 1)
+
+
+@task
+async def chain_of(length: int, queue: Queue = INJECTED) -> int:
+    if length > 1:
+        await queue.enqueue(chain_of, length - 1)
+    return length
+
+
 @task(run_in="process")
 async def in_process(number: int) -> int:
     journal.append(("processed", number))
@@ -114,6 +126,8 @@ TASKS: list[Task[..., Any]] = [
     from_thread,
     breaks_another,
     for_ever,
+    at_once_for_ever,
+    chain_of,
     in_process,
     with_own_count,
 ]
@@ -146,6 +160,16 @@ def fastapi_app() -> FastAPI:
     @app.post("/after/{user_id}")
     async def after(user_id: int, queue: for_fastapi.Queue) -> dict[str, str]:
         queue.after_response.enqueue(send_welcome, user_id)
+        return {}
+
+    @app.post("/broken-after/{order_id}")
+    async def break_after(order_id: int, queue: for_fastapi.Queue) -> dict[str, str]:
+        queue.after_response.enqueue(broken, order_id)
+        return {}
+
+    @app.post("/endless-after")
+    async def endless_after(queue: for_fastapi.Queue) -> dict[str, str]:
+        queue.after_response.enqueue(at_once_for_ever, 1)
         return {}
 
     @app.post("/broken/{order_id}")

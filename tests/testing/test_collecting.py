@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,7 +14,9 @@ from arq_web.errors import UnknownTask
 from arq_web.task import task
 from tests.testing import shop
 from tests.testing.conftest import MakeTester
-from tests.testing.shop import count_up, send_welcome, with_own_count
+from tests.testing.shop import count_up, send_welcome, third_time, with_own_count
+
+LATER = datetime.now(UTC) + timedelta(hours=1)
 
 
 async def test_what_was_enqueued_is_seen_as_the_worker_would_get_it(hub: Hub, make_tester: MakeTester) -> None:
@@ -99,6 +102,64 @@ async def test_each_option_that_differs_is_named(hub: Hub, make_tester: MakeTest
             jobs.assert_enqueued(send_welcome.options(at=datetime(2031, 1, 1, tzinfo=UTC)))
 
 
+@pytest.mark.parametrize(
+    ("option", "given", "other"),
+    [
+        ("max_tries", 5, 6),
+        ("timeout", 7, 8),
+        ("keep_result", 0.5, 1),
+        ("owner", "ann", "bob"),
+        ("expires", 60, 70),
+        ("expires", LATER, LATER + timedelta(minutes=1)),
+        ("id", "a", "b"),
+        ("unique", "a", "b"),
+        ("priority", 1, 2),
+        ("queue", "slow", "default"),
+        ("delay", 60, 70),
+        ("at", LATER, LATER + timedelta(minutes=1)),
+    ],
+)
+async def test_every_option_is_compared(hub: Hub, make_tester: MakeTester, option: str, given: Any, other: Any) -> None:
+    async with make_tester() as jobs:
+        await hub.queue().enqueue(send_welcome.options(**{option: given}), 42)
+
+        jobs.assert_enqueued(send_welcome.options(**{option: given}), 42)
+        for wrong in (other,):
+            with pytest.raises(AssertionError, match=rf" with {option}=(.|\n)* {option} is .*, not "):
+                jobs.assert_enqueued(send_welcome.options(**{option: wrong}), 42)
+        await hub.queue().enqueue(count_up, 1)
+        if option != "queue":  # its task has one
+            jobs.refute_enqueued(count_up.options(**{option: given}))
+
+
+async def test_what_the_task_says_counts_where_its_call_says_nothing(hub: Hub, make_tester: MakeTester) -> None:
+    async with make_tester() as jobs:
+        await hub.queue().enqueue(third_time)
+
+        [job] = jobs.assert_enqueued(third_time.options(max_tries=3))
+    assert (job.max_tries, job.timeout, job.owner, job.expires_in) == (3, None, None, None)
+
+
+async def test_an_option_without_a_trace_cannot_be_expected(make_tester: MakeTester) -> None:
+    async with make_tester() as jobs:
+        with pytest.raises(TypeError, match=r"options\(on_finished=\.\.\.\) cannot be expected"):
+            jobs.assert_enqueued(send_welcome.options(id="a", on_finished="replace"), 42)
+
+
+async def test_times_are_those_that_were_asked_for_whatever_has_passed(hub: Hub, make_tester: MakeTester) -> None:
+    async with make_tester() as jobs:
+        at = datetime.now(UTC) + timedelta(hours=1)
+        await hub.queue().enqueue(send_welcome.options(at=at, expires=7200), 1)
+        for _ in range(2):
+            await jobs.run_all(until=timedelta(minutes=25))
+
+            jobs.assert_enqueued(send_welcome.options(at=at, expires=7200), 1)
+            jobs.assert_enqueued(send_welcome, 1, delay=3600)
+            jobs.assert_enqueued(send_welcome.options(expires=at + timedelta(hours=1)), 1)
+        await jobs.run_all()
+        jobs.assert_enqueued(send_welcome.options(at=at), 1, delay=3600)
+
+
 async def test_nothing_at_all_is_said_so(make_tester: MakeTester) -> None:
     async with make_tester() as jobs:
         with pytest.raises(AssertionError, match=r"No job was enqueued at all; expected .*send_welcome\(user_id=1\)"):
@@ -116,13 +177,15 @@ async def test_a_count_is_exact(hub: Hub, make_tester: MakeTester) -> None:
             jobs.assert_enqueued(send_welcome, 1, count=1)
         with pytest.raises(AssertionError, match=r"3 jobs, not 0"):
             jobs.assert_enqueued(send_welcome, count=0)
+        with pytest.raises(AssertionError, match=r"^1 job, not 2, was enqueued as expected"):
+            jobs.assert_enqueued(send_welcome, 2, count=2)
 
 
 async def test_what_should_not_have_been_enqueued_is_shown(hub: Hub, make_tester: MakeTester) -> None:
     async with make_tester() as jobs:
         await hub.queue().enqueue(send_welcome, 42)
 
-        with pytest.raises(AssertionError, match=r"No job should have been (.|\n)*user_id=42, email="):
+        with pytest.raises(AssertionError, match=r"No job should .*, but 1 was:(.|\n)*user_id=42, email="):
             jobs.refute_enqueued(send_welcome)
 
 

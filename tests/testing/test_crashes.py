@@ -10,6 +10,7 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from arq_web import INJECTED, Hub, JobState, Progress, task
+from arq_web.errors import UnknownTask
 from arq_web.fastapi import ArqWeb, background_job
 from arq_web.testing import JobsFailed, checkpoint
 from tests.testing.conftest import MakeTester
@@ -236,3 +237,85 @@ async def test_the_app_has_no_crashes_left_in_it(make_tester: MakeTester) -> Non
         await jobs.hub.queue().enqueue(count_up, 1)
         await jobs.run_all()
     assert jobs.hub.middleware == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_jobs_that_run_at_the_same_time_die_only_as_often_as_was_ordered(
+    hub: Hub, make_tester: MakeTester, times: int
+) -> None:
+    async with make_tester(concurrency=4) as jobs:
+        await hub.queue().enqueue_many([pay.call([1, 2]) for _ in range(4)])
+        jobs.crash_at(1, times=times)
+
+        await jobs.run_all()
+
+        assert sum(job.crashes for job in jobs.enqueued) == times
+        assert {job.state for job in jobs.enqueued} == {JobState.SUCCEEDED}
+
+
+async def test_an_attempt_that_did_not_come_so_far_leaves_its_death_to_another(
+    hub: Hub, make_tester: MakeTester
+) -> None:
+    async with make_tester() as jobs:
+        await hub.queue().enqueue_many([pay.call([1]), pay.call([1, 2])])
+        jobs.crash_at(2, pay)
+
+        assert [job.crashes for job in await jobs.run_all()] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["new", "old"])
+async def test_a_task_may_be_named_and_its_aliases_are_it(make_tester: MakeTester, name: str) -> None:
+    """Jobs that were enqueued under the old name, too."""
+
+    @task(name="old")
+    async def renamed() -> None: ...
+
+    old = Hub(url="redis://127.0.0.1:1", tasks=[renamed])
+    hub = Hub(url="redis://127.0.0.1:1", tasks=[task(name="new", aliases=["old"])(renamed.fn)])
+    async with make_tester(hub) as jobs:
+        hub.queues.registry = old.registry  # as a web process of the last release
+        await hub.queue().enqueue(renamed)
+        hub.queues.registry = hub.registry
+        jobs.crash_at("end", name)
+
+        [job] = await jobs.run_all()
+
+    assert job.crashes == 1
+
+
+def test_a_task_of_another_app_is_refused(make_tester: MakeTester) -> None:
+    """It would never die."""
+    with make_tester() as jobs:
+        with pytest.raises(UnknownTask):
+            jobs.crash_at(1, count_up)
+        with pytest.raises(UnknownTask, match="Did you mean"):
+            jobs.crash_at(1, send_welcome.name + "s")
+
+
+class Sender:
+    """An object that is called: ``inspect`` does not see what kind of function that is."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    async def __call__(self, number: int) -> None:
+        self.sent.append(number)
+
+
+async def test_an_object_that_is_awaited_may_be_the_checkpoint(make_tester: MakeTester) -> None:
+    """Passed when it has sent."""
+    sender, send = Sender(), list[Any]()
+
+    @task(name="sending")
+    async def sending() -> None:
+        await send[0](1)
+
+    hub = Hub(url="redis://127.0.0.1:1", tasks=[sending])
+    async with make_tester(hub) as jobs:
+        send.append(jobs.checkpointed(sender))
+        await hub.queue().enqueue(sending)
+        jobs.crash_at(1, sending)
+
+        await jobs.run_all()
+
+    assert sender.sent == [1, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any
 
@@ -14,8 +15,10 @@ from arq_web import Hub, JobState
 from arq_web.testing import JobsFailed, TooManyAttempts
 from tests.testing.conftest import MakeTester
 from tests.testing.shop import (
+    at_once_for_ever,
     breaks_another,
     broken,
+    chain_of,
     count_up,
     fastapi_app,
     from_thread,
@@ -97,6 +100,65 @@ async def test_an_endless_snooze_is_named(hub: Hub, make_tester: MakeTester) -> 
     async with make_tester(mode="inline", most_attempts=5):
         with pytest.raises(TooManyAttempts, match="wait_for_word 5 times"):
             await hub.queue().enqueue(wait_for_word, 1000)
+
+
+async def test_a_job_that_enqueues_itself_comes_to_an_end(hub: Hub, make_tester: MakeTester) -> None:
+    """Raised by the call that began it, once: no job of the chain fails for it, or is tried again."""
+    async with make_tester(mode="inline", most_attempts=12) as jobs:
+        with pytest.raises(TooManyAttempts, match=r"After 12 attempts .*at_once_for_ever 12 times.*most_attempts="):
+            await hub.queue().enqueue(at_once_for_ever, 1)
+
+        assert [(job.state.value, job.attempts) for job in jobs.enqueued] == [("succeeded", 1)] * 12 + [("queued", 0)]
+
+
+async def test_so_it_does_within_a_run(hub: Hub, make_tester: MakeTester) -> None:
+    async with make_tester(mode="inline", most_attempts=12) as jobs:
+        await hub.queue().enqueue(at_once_for_ever.options(delay=60), 1)
+
+        with pytest.raises(TooManyAttempts, match="After 12 attempts"):
+            await jobs.run_all()
+
+
+async def test_jobs_wait_for_each_other_only_so_deep(
+    hub: Hub, make_tester: MakeTester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a worker, with its threads."""
+    monkeypatch.setattr("arq_web.testing.running.DEEPEST", 6)
+    async with make_tester(mode="inline"):
+        assert await (await hub.queue().enqueue(chain_of, 6)).result(timeout=5) == 6
+        with pytest.raises(TooManyAttempts, match=r'6 jobs wait for each other there.*mode="drain"'):
+            await hub.queue().enqueue(chain_of, 7)
+
+
+async def test_as_many_attempts_as_may_are_not_too_many(hub: Hub, make_tester: MakeTester) -> None:
+    async with make_tester(mode="inline", most_attempts=3):
+        assert await (await hub.queue().enqueue(third_time)).result(timeout=5) == 3
+
+
+@pytest.mark.parametrize("lives", [True, False], ids=["lifespan", "no lifespan"])
+def test_a_dead_job_after_the_response_fails_the_test_and_was_enqueued_all_the_same(
+    lives: bool, make_tester: MakeTester, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = fastapi_app()
+    with (
+        pytest.raises(JobsFailed, match=r"broken\(order_id=7\) is dead"),
+        make_tester(app, mode="inline"),
+        FastAPIClient(app) if lives else contextlib.nullcontext(FastAPIClient(app)) as client,
+    ):
+        client.post("/broken-after/7")
+
+    assert "job.dead" in caplog.text
+    assert "enqueue.failed" not in caplog.text
+
+
+def test_an_endless_one_after_the_response_fails_the_test(make_tester: MakeTester) -> None:
+    app = fastapi_app()
+    with (
+        pytest.raises(TooManyAttempts, match="at_once_for_ever"),
+        make_tester(app, mode="inline", most_attempts=5),
+        FastAPIClient(app) as client,
+    ):
+        client.post("/endless-after")
 
 
 @FRAMEWORKS

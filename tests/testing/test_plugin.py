@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis as redis_sync
 
+from tests.support.ports import free_port
 from tests.testing.pytest_runs import BROKEN, ROOT, run_pytest
 
 pytestmark = pytest.mark.timeout(120)
@@ -116,6 +117,36 @@ def test_a_test_that_fails_for_another_reason_shows_its_jobs(tmp_path: Path) -> 
     assert "assert 500 == 200" in run.text
     assert "jobs of this test" in run.text
     assert "ValueError: user 42 has no address" in run.text
+
+
+def test_what_is_checked_at_the_end_is_so_for_whoever_asks_for_the_fixture(tmp_path: Path) -> None:
+    tests = """
+        import pytest
+        from fastapi.testclient import TestClient
+        from shop import app
+
+        def test_crash(request):
+            request.getfixturevalue("jobs").crash_at(1)
+
+        @pytest.mark.jobs(mode="drain")
+        def test_drain(request):
+            jobs = request.getfixturevalue("jobs")
+            TestClient(app).post("/signup/42")
+    """
+    run = run_pytest(tmp_path, tests)
+
+    assert run.outcomes() == {"failed": 2}, run.text
+    assert "crash_at(1) did not happen" in run.text
+    assert "were enqueued and never run" in run.text
+
+
+def test_a_redis_that_is_away_is_one_clear_line(tmp_path: Path) -> None:
+    run = run_pytest(tmp_path, "def test_it(jobs): ...", ARQ_WEB_TEST_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+
+    assert run.outcomes() == {"error": 1}, run.text
+    assert "StoreUnavailable: Redis at 127.0.0.1:" in run.text
+    assert "Traceback" not in run.text
+    assert "another exception occurred" not in run.text
 
 
 def test_sync_and_async_tests_share_nothing(tmp_path: Path) -> None:

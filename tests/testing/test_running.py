@@ -216,3 +216,14 @@ async def test_a_job_that_was_never_run_fails_a_test_in_mode_drain(hub: Hub, mak
 def test_outside_of_its_block_it_says_so(hub: Hub) -> None:
     with pytest.raises(RuntimeError, match="within `with JobTester"):
         _ = JobTester(hub).enqueued
+
+
+async def test_as_many_attempts_as_may_are_not_too_many(hub: Hub, make_tester: MakeTester) -> None:
+    """Nothing is left to run: what is due later stays."""
+    async with make_tester(most_attempts=2) as jobs:
+        for user_id in (1, 2):
+            await hub.queue().enqueue(send_welcome, user_id)
+        await hub.queue().enqueue(send_welcome.options(delay=3600), 3)
+
+        assert len(await jobs.run_all(until=60)) == 2
+        assert len(await jobs.run_all()) == 1

@@ -22,11 +22,11 @@ from sqlalchemy import MetaData, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from arq_web import Config, Hub, task
+from arq_web import Config, Hub, JobState, task
 from arq_web.errors import ImportFailed, InvalidConfig
 from arq_web.fastapi import ArqWeb, Queue
 from arq_web.outbox import Outbox, outbox_table
-from arq_web.testing import JobTester
+from arq_web.testing import JobsFailed, JobTester
 from tests.testing.conftest import MakeTester
 from tests.testing.shop import broken, fastapi_app, litestar_app, send_welcome
 
@@ -162,6 +162,20 @@ def test_a_job_route_is_collected_by_its_function(make_app: Any, make_client: An
         assert [each.result for each in jobs.run_all_sync()] == ["report 3"]
 
 
+def test_a_litestar_route_is_named_by_its_handler(make_tester: MakeTester, journal: Journal) -> None:
+    app = litestar_app()
+    [handler] = [each for each in app.routes if each.path.startswith("/report")]
+    report, _ = handler.route_handler_map["POST"]  # type: ignore[union-attr]
+    with make_tester(app) as jobs, LitestarClient(app) as client:
+        client.post("/report/3")
+        jobs.assert_enqueued(report, 3)
+        jobs.refute_enqueued(report, 4)
+        jobs.crash_at("end", report)
+
+        [job] = jobs.run_all_sync()
+    assert (job.crashes, job.result) == (1, "report 3")
+
+
 async def test_no_thread_of_ours_is_left(hub: Hub, make_tester: MakeTester) -> None:
     async with make_tester() as jobs:
         await hub.queue().enqueue(send_welcome, 1)
@@ -189,9 +203,12 @@ def shop_with_outbox(engine: AsyncEngine) -> FastAPI:
     ArqWeb(app, tasks=[send_welcome, broken], outbox=Outbox(engine, rows), config=Config(embedded="always"))
 
     @app.post("/order")
-    async def order(queue: Queue) -> None:
+    async def order(queue: Queue, fails: bool = False) -> None:
         async with AsyncSession(engine) as session:
-            queue.outbox(session).enqueue(send_welcome, 1)
+            if fails:
+                queue.outbox(session).enqueue(broken, 9)
+            else:
+                queue.outbox(session).enqueue(send_welcome, 1)
             await session.commit()
 
     return app
@@ -211,6 +228,40 @@ def test_what_lies_in_the_outbox_counts_as_enqueued(engine: AsyncEngine, lives: 
         else:
             client.post("/order")
             jobs.assert_enqueued(send_welcome, 1)
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["who looks", "who does not"])
+def test_inline_it_has_run_for_who_looks_and_at_the_end(
+    engine: AsyncEngine, make_tester: MakeTester, journal: Journal, looks: bool
+) -> None:
+    app = shop_with_outbox(engine)
+    with make_tester(app, mode="inline") as jobs, FastAPIClient(app) as client:
+        client.post("/order")
+        if looks:
+            assert [job.state for job in jobs.enqueued] == [JobState.SUCCEEDED]
+    assert journal == [("welcome", 1)]
+
+
+def test_inline_a_dead_one_fails_the_test(engine: AsyncEngine, make_tester: MakeTester) -> None:
+    app = shop_with_outbox(engine)
+    with (
+        pytest.raises(JobsFailed, match=r"broken\(order_id=9\) is dead"),
+        make_tester(app, mode="inline"),
+        FastAPIClient(app) as client,
+    ):
+        client.post("/order?fails=true")
+
+
+async def test_inline_an_async_test_has_run_it_at_its_end(
+    engine: AsyncEngine, make_tester: MakeTester, journal: Journal
+) -> None:
+    app = shop_with_outbox(engine)
+    async with (
+        make_tester(app, mode="inline"),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
+        await client.post("/order")
+    assert journal == [("welcome", 1)]
 
 
 async def test_an_async_test_relays_it_by_hand_and_is_told_so(engine: AsyncEngine, make_tester: MakeTester) -> None:
