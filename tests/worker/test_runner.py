@@ -19,7 +19,7 @@ from arq_web.registry import Registry
 from arq_web.schedule import Ticks
 from arq_web.store.connection import Connections
 from arq_web.store.record import ClaimedJob
-from arq_web.store.store import NewJob, Settlement, Store
+from arq_web.store.store import FireReply, NewJob, Settlement, Store
 from arq_web.store.target import RedisTarget
 from arq_web.worker.attempt import AttemptLimits
 from arq_web.worker.claimer import Burst
@@ -200,6 +200,10 @@ class Recurring:
     def new_job(self, tick_ms: int) -> NewJob:
         """Always of one id."""
         return NewJob("taken", "ours", b"1")
+
+    async def fire(self, tick_ms: int, next_tick_ms: int, new: NewJob) -> FireReply:
+        """No middleware stands around it."""
+        return await self.store.fire(self.name, self.schedule.fingerprint, tick_ms, next_tick_ms, new)
 
     def conflict(self, tick_ms: int, existing_task: str) -> None:
         """Skip the tick."""
