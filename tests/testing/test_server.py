@@ -11,7 +11,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from arq_web import Hub
-from arq_web._dev_server import MemoryServer
+from arq_web._memory_server import MemoryServer
 from arq_web.testing import JobTester
 from arq_web.testing import server as kits_server
 from tests.testing.shop import send_welcome
