@@ -171,6 +171,7 @@ def _steps(base: bytes, mark: str) -> list[tuple[Arg, ...]]:
         ("ZADD", ranks, 1, "a", 2, "b"),
         ("PEXPIRE", ranks, SCRATCH_MS),
         ("ZCARD", ranks),
+        ("ZRANK", ranks, "doctor"),
         ("ZCOUNT", ranks, "-inf", 1),
         ("ZRANGE", ranks, 0, 0),
         ("ZREVRANGE", ranks, 0, 0),

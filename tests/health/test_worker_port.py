@@ -143,7 +143,8 @@ async def test_a_redis_that_is_silent_is_no_redis(tmp_path: Path) -> None:
                 took_s = time.monotonic() - began_s
             await becomes(port, "/readyz", 200)
             worker.send()
-            worker.send(signal.SIGTERM)
+            await wait_until(lambda: "worker.draining" in worker.log, description="the first signal is heard")
+            worker.send()  # two that wait to be heard would be one
             await worker.ended()
 
     assert seen == [(200, 503)] * 6
