@@ -25,7 +25,7 @@ from tests.support.store_helpers import LEASE_MS, WORKER, claim, command, enqueu
 from tests.support.time_travel import let_time_pass
 from tests.support.waiting import wait_until
 
-DEADLINE_S = 0.3
+DEADLINE_S = 0.6
 TIME = re.compile(rb"(?<![0-9])1[78][0-9]{11}(?![0-9])")
 BY_DIGEST, BY_TEXT = b"\r\nEVALSHA\r\n", b"\r\nEVAL\r\n"
 
