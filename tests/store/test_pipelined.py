@@ -18,7 +18,7 @@ from tests.support.proxy import Proxy, running_proxy
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.waiting import wait_until
 
-DEADLINE_S = 0.6
+DEADLINE_S = 0.3
 COUNT = Script("count", b"return redis.call('INCR', KEYS[1]) + ARGV[1]")
 
 
