@@ -22,6 +22,8 @@ CLIENT_LIMIT_S = 5.0
 """A client may take so long to ask, and so long to read: one that does neither holds its place no longer."""
 ANSWER_LIMIT_S = 4.0
 """We may take so long to answer."""
+ACCEPT_RETRY_S = 0.5
+"""When the process has no file left, the next try to accept comes so much later."""
 
 _log = logging.getLogger("arq_web.health")
 
@@ -38,49 +40,82 @@ async def answering_on(listening: socket.socket, answer: Answerer) -> AsyncItera
         listening: bound and listening; is closed at the end.
         answer: to each GET.
     """
-    exchange = _Exchange(answer)
-    server = await asyncio.start_server(exchange.accept, sock=listening, limit=MOST_HEAD_BYTES)
+    exchange = _Exchange(listening, answer)
     try:
         yield
     finally:
-        server.close()
         await exchange.cut()
 
 
 class _Exchange:
-    """The open connections of one server."""
+    """The open connections of one listening socket.
 
-    def __init__(self, answer: Answerer) -> None:
-        self._answer = answer
-        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
-        self._silent: dict[asyncio.StreamWriter, None] = {}
+    It accepts by itself. A server of asyncio that closes while a connection is on its way from ``accept`` to its
+    protocol loses hold of it (``Server._attach`` asserts), and tells nobody.
+    """
+
+    def __init__(self, listening: socket.socket, answer: Answerer) -> None:
+        self._listening, self._answer = listening, answer
+        self._loop = asyncio.get_running_loop()
+        self._open: dict[socket.socket, asyncio.Task[None]] = {}
+        self._silent: dict[socket.socket, None] = {}
         """Those that have not asked yet, the oldest first."""
+        self._retry: asyncio.TimerHandle | None = None
+        listening.setblocking(False)
+        self._watch()
 
     async def cut(self) -> None:
+        self._loop.remove_reader(self._listening)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._listening.close()
         tasks = [*self._open.values()]
-        for writer in [*self._open]:
-            self._drop(writer)
+        for connection in [*self._open]:
+            self._drop(connection)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _watch(self) -> None:
+        self._loop.add_reader(self._listening, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # it has gone again
+        except OSError:  # no file is free: whoever waits stays in the backlog, and would call us without an end
+            self._loop.remove_reader(self._listening)
+            self._retry = self._loop.call_later(ACCEPT_RETRY_S, self._watch)
+            return
         if len(self._open) >= MOST_OPEN:
             if not self._silent:  # all others are being answered
-                writer.transport.abort()
+                connection.close()
                 return
             self._drop(next(iter(self._silent)))
-        self._silent[writer] = None
-        self._open[writer] = asyncio.create_task(self._converse(reader, writer), name="arq_web.health")
+        connection.setblocking(False)
+        self._silent[connection] = None
+        task = self._open[connection] = asyncio.create_task(self._converse(connection), name="arq_web.health")
+        task.add_done_callback(lambda _: self._forget(connection))
 
-    def _drop(self, writer: asyncio.StreamWriter) -> None:
-        writer.transport.abort()  # here: a task that has not begun yet would not come to it
-        self._open.pop(writer).cancel()
-        self._silent.pop(writer, None)
+    def _drop(self, connection: socket.socket) -> None:
+        """It counts no longer from here on, whenever its task ends."""
+        self._silent.pop(connection, None)
+        self._open.pop(connection).cancel()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _forget(self, connection: socket.socket) -> None:
+        """Also after a task that was cancelled before its first step."""
+        connection.close()
+        self._open.pop(connection, None)
+        self._silent.pop(connection, None)
+
+    async def _converse(self, connection: socket.socket) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=connection, limit=MOST_HEAD_BYTES)
+        except OSError:
+            return  # it has gone already
         try:
             async with asyncio.timeout(CLIENT_LIMIT_S):
                 head = await _head(reader)
-            self._silent.pop(writer, None)
+            self._silent.pop(connection, None)
             response = await self._response(head)
             async with asyncio.timeout(CLIENT_LIMIT_S):
                 writer.write(response)
@@ -91,8 +126,6 @@ class _Exchange:
             pass  # it went, or was too slow
         finally:
             writer.transport.abort()
-            self._open.pop(writer, None)
-            self._silent.pop(writer, None)
 
     async def _response(self, head: bytes | None) -> bytes:
         if head is None:

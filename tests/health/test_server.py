@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
+import os
+import resource
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -187,6 +192,46 @@ async def test_who_is_being_served_at_the_end_is_cut() -> None:
     writer.close()
 
 
+@pytest.mark.parametrize("ticks", range(6))
+async def test_who_comes_in_just_as_it_ends_leaves_nothing_open(ticks: int) -> None:
+    """Accepted by the kernel, by the loop, with a task that has not begun: each of them is closed, and told so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        listening = open_port(HOST, 0)
+        async with exchange.answering_on(listening, answer):
+            late = socket.create_connection((HOST, listening.getsockname()[1]))
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+        gc.collect()
+
+    assert listening.fileno() == -1
+    with late:
+        assert _has_ended(late)
+
+
+async def test_a_process_without_a_free_file_answers_when_it_has_one_again() -> None:
+    """Whoever waits stays in the kernel's queue; the loop is not called for it again and again."""
+    listening = open_port(HOST, 0)
+    port: int = listening.getsockname()[1]
+    calls: list[str] = []
+
+    class Counted(socket.socket):
+        def accept(self) -> Any:
+            calls.append("accept")
+            return super().accept()
+
+    counted = Counted(fileno=listening.detach())
+    async with exchange.answering_on(counted, answer):
+        with socket.socket() as client, _no_free_file():
+            client.connect((HOST, port))
+            await wait_until(lambda: bool(calls), description="the server has tried")
+            await asyncio.sleep(0.1)  # the time in which it would be called thousands of times
+            tried = len(calls)
+        said = await status(port, "/livez")
+
+    assert (tried, said) == (1, 200)
+
+
 async def test_one_that_is_stopped_as_it_starts_ends_as_well() -> None:
     for _ in range(20):
         listening = open_port(HOST, 0)
@@ -270,6 +315,22 @@ def test_a_name_is_looked_up() -> None:
         assert listening.getsockname()[0] == HOST
     with pytest.raises(OSError, match=r".+"):
         open_port("no.such.host.invalid", 0)
+
+
+@contextmanager
+def _no_free_file() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 4_096), hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _has_ended(connection: socket.socket) -> bool:
