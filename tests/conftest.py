@@ -6,6 +6,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import redis as redis_sync
@@ -14,6 +15,7 @@ import redis.asyncio as redis_async
 from tests.support.databases import postgres_or_skip
 from tests.support.leaks import delete_keys, leaked_keys
 from tests.support.postgres import PostgresServer
+from tests.support.projects import Project, project_in
 from tests.support.redis_server import NoRedisServer, RedisServer, running_redis
 
 # A shell's background job ignores SIGINT, and so would every process that the tests start: Ctrl-C would not be tested.
@@ -53,6 +55,13 @@ def postgres_server() -> Iterator[PostgresServer]:
 def namespace() -> str:
     """What the keys of this test begin with; unique, so that no test needs to empty the database."""
     return f"t{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+async def project(tmp_path: Path, redis_url: str, namespace: str) -> AsyncIterator[Project]:
+    """An empty project directory, and ``app-worker`` in it."""
+    async with project_in(tmp_path, redis_url, namespace) as project:
+        yield project
 
 
 @pytest.fixture

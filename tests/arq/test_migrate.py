@@ -24,7 +24,7 @@ from arq_web.arq.connections import RedisSettings
 from arq_web.arq.worker import create_worker
 from tests.arq.migrating.killed import is_greeting
 from tests.arq.real_arq import real_arq
-from tests.cli.support import Finished, Project, project_in
+from tests.support.projects import Finished, Project, project_in
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.waiting import wait_until
 

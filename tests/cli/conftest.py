@@ -1,21 +1,12 @@
-"""A project of this test, and a queue of its app."""
+"""A queue of a project's app."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from arq_web import Config, Queue
-from tests.cli.support import Project, project_in
-
-
-@pytest.fixture
-async def project(tmp_path: Path, redis_url: str, namespace: str) -> AsyncIterator[Project]:
-    """An empty project directory, and ``app-worker`` in it."""
-    async with project_in(tmp_path, redis_url, namespace) as project:
-        yield project
 
 
 @pytest.fixture

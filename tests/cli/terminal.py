@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.cli.support import APP_WORKER, Project
+from tests.support.projects import APP_WORKER, Project
 from tests.support.waiting import wait_until
 
 _STYLE = re.compile(r"\x1b\[[\d;]*m")

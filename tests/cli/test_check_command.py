@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from tests.cli.support import SHOP, Project
 from tests.health.support import becomes
 from tests.support.ports import free_port
+from tests.support.projects import SHOP, Project
 from tests.support.redis_server import running_redis
 
 

@@ -17,8 +17,8 @@ import redis.asyncio as redis_async
 from arq_web import Config, Queue, task
 from arq_web.store.trial import tried_commands
 from tests.cli.shop import fail, nap
-from tests.cli.support import ROOT, SHOP, TINY_APP, Finished, Project, project_in
 from tests.docs.pages import DOCS, code_blocks
+from tests.support.projects import ROOT, SHOP, TINY_APP, Finished, Project, project_in
 from tests.support.proxy import running_proxy
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.sentinel import MASTER, NoSentinelMode, running_sentinels

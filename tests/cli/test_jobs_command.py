@@ -11,8 +11,8 @@ from arq_web.cli.job_listing import whats_missing
 from arq_web.cli.job_search import Wanted, list_jobs
 from arq_web.store.inspection import Inspector
 from tests.cli.shop import fail, nap, tell
-from tests.cli.support import SHOP, Project
 from tests.cli.terminal import in_terminal
+from tests.support.projects import SHOP, Project
 from tests.support.waiting import wait_until
 
 

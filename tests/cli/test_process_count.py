@@ -10,7 +10,7 @@ import pytest
 
 from arq_web.cli.process_count import granted_cores, process_count, usable_cores
 from arq_web.errors import InvalidConfig
-from tests.cli.support import SHOP, Project
+from tests.support.projects import SHOP, Project
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from arq_web import Job, JobState, Queue
 from arq_web.cli.worker_process import End
 from arq_web.events import all_events
 from tests.cli.shop import nap, tell
-from tests.cli.support import SHOP, TINY_APP, Project, Running
 from tests.support.journal import counts, read_journal
+from tests.support.projects import SHOP, TINY_APP, Project, Running
 from tests.support.recovery import all_begun, ends_of, is_running, recovered_s, starts_of
 from tests.support.waiting import wait_until
 

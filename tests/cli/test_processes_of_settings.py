@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from tests.cli.support import Project, Running
 from tests.cli.test_processes import TWO
 from tests.support.journal import counts, read_journal
+from tests.support.projects import Project, Running
 from tests.support.recovery import begun, is_running
 from tests.support.waiting import wait_until
 

@@ -10,7 +10,7 @@ import redis
 
 from arq_web import Config, Queue
 from tests.cli.shop import nap
-from tests.cli.support import SHOP, Project, project_in
+from tests.support.projects import SHOP, Project, project_in
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.waiting import wait_until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.cli.support import TINY_APP, Project
+from tests.support.projects import TINY_APP, Project
 from tests.support.waiting import wait_until
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from arq_web import Queue
 from tests.cli.shop import tell
-from tests.cli.support import SHOP, TINY_APP, Project
+from tests.support.projects import SHOP, TINY_APP, Project
 
 WRONG = {
     "nowhere:app": "there is no module 'nowhere' here",

@@ -20,8 +20,8 @@ from arq_web.store.measuring import Measured
 from arq_web.store.store import WorkerKind
 from tests.cli.drawing import draw
 from tests.cli.shop import fail, nap
-from tests.cli.support import SHOP, Project, project_in
 from tests.cli.terminal import LEFT, InTerminal, in_terminal
+from tests.support.projects import SHOP, Project, project_in
 from tests.support.redis_server import running_redis
 from tests.support.waiting import wait_until
 

@@ -10,8 +10,8 @@ import time
 from arq_web import JobState, Queue
 from arq_web.events import all_events
 from tests.cli.shop import aside, fail, hold, nap, tell
-from tests.cli.support import SHOP, TINY_APP, Project
 from tests.support.journal import counts, read_journal
+from tests.support.projects import SHOP, TINY_APP, Project
 from tests.support.waiting import wait_until
 
 HUB = "tests.cli.shop:hub"

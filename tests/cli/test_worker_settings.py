@@ -7,7 +7,7 @@ import signal
 import pytest
 import redis as redis_sync
 
-from tests.cli.support import Project, Running
+from tests.support.projects import Project, Running
 
 TASKS = """
 import os

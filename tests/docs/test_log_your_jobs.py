@@ -17,10 +17,10 @@ import structlog
 
 from arq_web import Config, Hub, task
 from arq_web.logs import job_fields
-from tests.cli.support import project_in
 from tests.docs.apps import app_on
 from tests.docs.examples import logging_fastapi, logging_litestar, logging_own, logging_tenant
 from tests.docs.examples.logging_job import charge
+from tests.support.projects import project_in
 from tests.support.working import make_hub, queue_of, working
 
 NAME = charge.name

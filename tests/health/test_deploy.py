@@ -24,10 +24,10 @@ from arq_web.health.merged import CHILD_LIMIT_S
 from arq_web.health.probes import MAX_LAG_S
 from arq_web.health.routes import PATHS, REDIS_LIMIT_S
 from arq_web.worker import worker as engine
-from tests.cli.support import Project, Running, project_in
 from tests.docs.pages import ROOT, all_pages
 from tests.health.support import HOST, becomes, status
 from tests.support.ports import free_port
+from tests.support.projects import Project, Running, project_in
 from tests.support.redis_server import find_redis_server
 from tests.support.waiting import wait_until
 

@@ -9,11 +9,11 @@ import redis.asyncio as redis_async
 
 from arq_web import Queue
 from arq_web.store.keys import base_key
-from tests.cli.support import Project
 from tests.health.app import hub, nap
 from tests.health.support import HEALTH_APP, body, status
 from tests.support.journal import counts, read_journal
 from tests.support.ports import free_port
+from tests.support.projects import Project
 from tests.support.waiting import wait_until
 from tests.support.waiting_jobs import make_older
 

@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from arq_web import Queue
 from arq_web.health.merged import merged_metrics
-from tests.cli.support import Project, Running
 from tests.health.app import block, nap
 from tests.health.support import HEALTH_APP, becomes, body, get, status
 from tests.support.journal import read_journal
+from tests.support.projects import Project, Running
 from tests.support.waiting import wait_until
 
 BREAKABLE_APP = """

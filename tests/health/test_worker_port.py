@@ -15,11 +15,11 @@ import redis as redis_sync
 
 from arq_web import Config, JobState, Queue
 from arq_web.health.server import open_port
-from tests.cli.support import Project, project_in
 from tests.health.app import block, nap
 from tests.health.support import HEALTH_APP, HOST, becomes, body, get, reasons, status
 from tests.support.journal import counts, read_journal
 from tests.support.ports import free_port
+from tests.support.projects import Project, project_in
 from tests.support.redis_server import running_redis
 from tests.support.waiting import wait_until
 

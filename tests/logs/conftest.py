@@ -1,23 +1,14 @@
-"""A project of this test, and a queue of its app."""
+"""The shop's hub, and its queue."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from arq_web import Config, Hub, Queue
-from tests.cli.support import Project, project_in
 from tests.logs.shop import context, fail, for_acme, mail, render, render_async, resize, spread
 from tests.support.working import queue_of
-
-
-@pytest.fixture
-async def project(tmp_path: Path, redis_url: str, namespace: str) -> AsyncIterator[Project]:
-    """An empty project directory, and ``app-worker`` in it."""
-    async with project_in(tmp_path, redis_url, namespace) as project:
-        yield project
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from arq_web import Hub, Job, OutgoingJob, Queue, Task
-from tests.cli.support import Project
 from tests.logs.shop import fail, mail, render, render_async, resize
+from tests.support.projects import Project
 
 SHOP = "tests.logs.shop:hub"
 ARQ_TASKS = """

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.cli.support import Finished, Project, Running, project_in
 from tests.support.ports import free_port
+from tests.support.projects import Finished, Project, Running, project_in
 from tests.support.waiting import wait_until
 
 HERE = Path(__file__).parent
