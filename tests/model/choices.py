@@ -27,9 +27,10 @@ VERBS = (
     "progress",
     "abandon",
     "blame",
+    "dismiss",
     "fire",
 )
-VERBS_OF_A_JOB = ("cancel", "abort", "redrive", "redrive", "watch", "progress", "abandon", "blame", "blame")
+VERBS_OF_A_JOB = ("cancel", "abort", "redrive", "redrive", "watch", "progress", "abandon", "blame", "blame", "dismiss")
 TICK_MS = 12 * UNIT_MS
 
 ids = st.sampled_from(IDS)

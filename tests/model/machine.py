@@ -277,8 +277,16 @@ class Walk(RuleBasedStateMachine):
                 self.progress(self.attempt(which))
             case "blame":
                 self.blame(self.attempt(which))
+            case "dismiss":
+                self.dismiss(job_id)
             case _:
                 self.abandon(self.attempt(which))
+
+    @precondition(lambda self: self.model.leased())
+    @rule(which=recent)
+    def a_running_job_is_dismissed(self, which: int) -> None:
+        running = self.model.leased()
+        self.dismiss(running[which % len(running)].id)
 
     @precondition(lambda self: self.model.waiting() or self.model.ready())
     @rule(which=recent, by_worker=st.sampled_from([True, True, False]))
@@ -358,6 +366,15 @@ class Walk(RuleBasedStateMachine):
                 f"blame {attempt}",
                 lambda store, moved_ms: store.blame(attempt.job_id, attempt.number, attempt.token),
                 lambda model, now, about: model.blame(now, attempt.job_id, attempt.number, attempt.token),
+            )
+        )
+
+    def dismiss(self, job_id: str) -> None:
+        self.send(
+            Message(
+                f"dismiss {job_id}",
+                lambda store, moved_ms: store.dismiss(job_id),
+                lambda model, now, about: model.dismiss(now, job_id),
             )
         )
 

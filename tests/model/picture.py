@@ -80,7 +80,7 @@ def of_model(model: Queue, queue: str, about: About) -> Picture:
     """The same, as it must be."""
     picture: Picture = {
         "ready": [job.id for job in model.ready()],
-        "dead": sorted(job.id for job in model.jobs.values() if job.state is JobState.DEAD),
+        "dead": sorted(job.id for job in model.jobs.values() if job.state is JobState.DEAD and not job.is_dismissed),
         "workers": sorted(model.present),
         "counted": model.counted,
     }
@@ -142,6 +142,7 @@ def _info(job: Job, queue: str, about: About) -> JobInfo:
         unique=None if job.request.unique == "-" else job.request.unique,
         is_id_chosen=job.request.nonce != "-",
         cancel_requested=job.is_cancel_requested,
+        is_dismissed=job.is_dismissed,
         worker=None if job.worker == "-" else job.worker,
         error=error,
         progress=ProgressInfo(*noted["progress"]) if "progress" in noted and job.state is JobState.RUNNING else None,

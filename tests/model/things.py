@@ -37,6 +37,7 @@ class Job:
     is_result_kept: bool = True
     is_cancel_requested: bool = False
     is_abandoned: bool = False
+    is_dismissed: bool = False
     is_alone: bool = False
     spared: int = 0
     watchers: set[str] = field(default_factory=set)

@@ -20,6 +20,9 @@ same questions, in any order, and they must never differ. The table (design §2)
     running                     cancel                  running, asked to end: not queued again, but cancelled
     running                     abandon                 running; a crash will be a release
     running                     blame                   running, as every other
+    scheduled, queued, retrying dismiss                 cancelled, out of sight
+    running                     dismiss                 running, asked to end: out of sight, whatever it comes to
+    ended                       dismiss                 the same, out of sight; its id is free
     dead, cancelled, expired    redrive                 queued behind the others, failures and crashes 0
     ended                       enqueue of the same id  queued or scheduled anew, if the request says that it gives way
     any                         enqueue under its key   the same: an earlier request under that key has had this answer
@@ -236,7 +239,7 @@ class Queue:
         if self.holder(job.request.unique):
             return "held"
         job.failures = job.crashes = job.expires = job.ends = job.gone = 0
-        job.token, job.nonce = NOBODY, nonce
+        job.token, job.nonce, job.is_dismissed = NOBODY, nonce, False
         self.counted["redriven"] += 1
         self._line_up(now, job)
         self._wake(now)
@@ -280,6 +283,25 @@ class Queue:
             return False
         job.is_alone = False
         return True
+
+    def dismiss(self, now: int, job_id: str) -> str:
+        """Nobody is to see it, or what it comes to. Its record stays a minute, for requests that are sent again."""
+        self.pass_to(now)
+        job = self.jobs.get(job_id)
+        if job is None:
+            return "absent"
+        if job.is_dismissed:
+            return "requested" if job.is_live else "dismissed"
+        job.is_dismissed, job.is_result_kept = True, False
+        if job.state is JobState.RUNNING:
+            job.is_cancel_requested = True
+            return "requested"
+        if job.is_live:
+            self._finish(now, job, JobState.CANCELLED)
+            return "dismissed"
+        job.note, job.ends = b"", now + SHORTEST_KEEP_MS
+        job.gone = min(job.gone or now, now)
+        return "dismissed"
 
     def declare(self, now: int, name: str, fingerprint: str, first_tick: int) -> int:
         """Make a schedule known: of two specs the last one declared counts. Answers its next tick."""
@@ -526,6 +548,8 @@ class Queue:
     def _finish(self, now: int, job: Job, state: JobState, note: bytes = b"", keep_ms: int | None = None) -> None:
         """The one way to an end: the record gets its time to live, and the unique key is free."""
         keep_ms = job.keep_ms if keep_ms is None else keep_ms
+        if job.is_dismissed:
+            keep_ms, note, job.is_result_kept = 0, b"", False
         job.state, job.since, job.due, job.note = state, now, 0, note
         job.is_cancel_requested, job.is_abandoned, job.is_alone, job.spared = False, False, False, 0
         job.watchers = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arq_web.job import TERMINAL_STATES, JobState
+from arq_web.store.messages import Replace
 from arq_web.store.store import Settled, Store
 from tests.support.store_helpers import (
     LARGE,
@@ -15,6 +16,7 @@ from tests.support.store_helpers import (
     info_of,
     keys,
     members,
+    new_job,
     reclaim,
     settle,
     snapshot,
@@ -72,6 +74,7 @@ async def test_a_running_job_is_asked_to_end_and_cleared_when_it_has(store: Stor
     assert (ended.is_finished, ended.is_dismissed) == (True, True)
     assert (ended.result, ended.error) == (None, None)
     assert 59_000 < await ttl_ms(store, "j:a") <= 60_000
+    assert await members(store, "dead") == []
 
 
 async def test_the_jobs_of_a_lost_worker_end_too(store: Store) -> None:
@@ -107,6 +110,18 @@ async def test_a_second_dismissal_changes_nothing(store: Store, *, runs: bool) -
 async def test_a_job_that_never_was_is_absent(store: Store) -> None:
     assert await store.dismiss("a") == "absent"
     assert await keys(store) == []
+
+
+@pytest.mark.parametrize("state", sorted(TERMINAL_STATES))
+async def test_the_id_of_one_that_has_ended_is_free(store: Store, state: JobState) -> None:
+    """As it would be if its record had gone; a job that was cancelled by the dismissal gives way, too."""
+    await enqueue_one(store, "a", keep_s=600)
+    await end_as(store, "a", state)
+    again = new_job("a", replace=Replace.GONE)
+    assert not (await store.enqueue([again])).jobs[0].created
+    await store.dismiss("a")
+
+    assert (await store.enqueue([again])).jobs[0].created
 
 
 async def test_a_redriven_job_is_seen_again(store: Store) -> None:

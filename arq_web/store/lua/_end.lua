@@ -14,7 +14,7 @@ local function finish(id, j, state, keep_ms, note)
   local raw = write(id, j, keep_ms)
   if j.aside then redis.call('PEXPIRE', base .. 'p:' .. id, keep_ms) end
   free_unique(j.unique, id)
-  if state == 'd' then list_dead(id, keep_ms) end
+  if state == 'd' and not flagged(j, 'd') then list_dead(id, keep_ms) end
   if watched then
     tell(id, base .. '\n' .. id .. '\n' .. raw)
     redis.call('DEL', base .. 'w:' .. id)

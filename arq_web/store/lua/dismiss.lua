@@ -23,6 +23,7 @@ if not TERMINAL[j.state] then
 end
 redis.pcall('ZREM', DEAD, id)
 j.note = ''
+if tonumber(j.due) == 0 or tonumber(j.due) > now_ms then j.due = now_ms end -- its id is free for another job, as if it had gone
 write(id, j, MIN_KEEP_MS)
 if j.aside then redis.call('PEXPIRE', base .. 'p:' .. id, MIN_KEEP_MS) end
 return 'dismissed'
