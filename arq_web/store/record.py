@@ -91,6 +91,9 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     """Its end was asked for before it was claimed: it is not to start."""
     due_at_ms: int = 0
     """When it was due to run, where that was not at once: delayed, retried, put back; 0 where it was."""
+    is_suspect: bool = False
+    """One crash before its end, as the claim has found (_take.lua): it runs alone, so that only a real killer spends
+    its last crash."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -147,6 +150,7 @@ def read_claimed(job_id: str, queue: str, raw: bytes, aside: bytes) -> ClaimedJo
             extra=_read_extra(options),
             cancel_requested=b"c" in changes[9],
             due_at_ms=int(changes[8]),
+            is_suspect=b"i" in changes[9],
         )
     except (ValueError, IndexError, msgspec.DecodeError) as error:
         raise UnreadableRecord(f"{raw[:80]!r}: {error}") from error

@@ -101,12 +101,12 @@ class Isolation:
             return False
         if task.policy.run_in == "process":
             return True
-        return _is_suspect(job) and self._can_isolate(task, job)
+        return job.is_suspect and self._can_isolate(task, job)
 
     async def forgo(self, running: Running) -> None:
         """The attempt runs in this worker. Of a suspect that is told: else the worker's death would not count."""
         job = running.job
-        if _is_suspect(job):
+        if job.is_suspect:
             with suppress(StoreError):  # then it is spared, as one in a child process: twice at most
                 await running.store.blame(job.id, job.attempt, job.token)
 
@@ -118,7 +118,7 @@ class Isolation:
         except InvalidTask as error:
             return Failed(error_info(error, "not_importable"), None)
         request = Run(running.job, source, limits.timeout_s, limits.max_result_bytes)
-        alone = _is_suspect(running.job)
+        alone = running.job.is_suspect
         has_child = self._idle and not alone
         try:
             with _time_stands_still(running):
@@ -269,11 +269,6 @@ class _NotBegun(Exception):
     def __init__(self, info: ErrorInfo, *, child_died: bool = False) -> None:
         self.info, self.child_died = info, child_died
         super().__init__(info.message)
-
-
-def _is_suspect(job: ClaimedJob) -> bool:
-    """One crash before its end, it runs alone: so only a real killer spends its last crash."""
-    return job.crashes > 0 and job.crashes >= job.max_crashes - 1
 
 
 def _as_outcome(answer: object) -> Outcome:
