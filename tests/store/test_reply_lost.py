@@ -25,7 +25,6 @@ from tests.support.store_helpers import LEASE_MS, WORKER, claim, command, enqueu
 from tests.support.time_travel import let_time_pass
 from tests.support.waiting import wait_until
 
-DEADLINE_S = 0.6
 TIME = re.compile(rb"(?<![0-9])1[78][0-9]{11}(?![0-9])")
 BY_DIGEST, BY_TEXT = b"\r\nEVALSHA\r\n", b"\r\nEVAL\r\n"
 
@@ -45,7 +44,7 @@ async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def lossy(proxy: Proxy, store: Store) -> AsyncIterator[Store]:
     """The same queue as ``store``, through the proxy."""
-    connections = Connections(RedisTarget.from_url(proxy.url), deadline_s=DEADLINE_S)
+    connections = Connections(RedisTarget.from_url(proxy.url))
     yield Store(connections, store.namespace, store.queue)
     await connections.aclose()
 
