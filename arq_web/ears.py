@@ -27,7 +27,7 @@ class Ear:
             self.failed(error)
 
     def failed(self, error: Exception) -> None:
-        """Log what it raised, the first time. For who calls ``hear`` itself, where each call counts."""
+        """Log what it raised, the first time."""
         if not self.has_failed:
             self.has_failed = True
             emit(events.HELPER_FAILED, helper=f"observer {self.name}", error=repr(error))

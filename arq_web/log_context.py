@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
+
+import msgspec
 
 from arq_web.errors import InvalidConfig
 from arq_web.job import headers_in
@@ -71,11 +72,16 @@ class CurrentJob:
     """What ``job_fields`` has added."""
 
 
-_Bound: TypeAlias = tuple[str, str, str, int, Mapping[str, object]]
-"""Not the job itself: what it has started may live on for long, and would keep its payload."""
+class _Bound(msgspec.Struct, frozen=True, gc=False):
+    """Not the job itself: what it has started may live on for long, and would keep its payload."""
 
-# As values, in one step: this is done for each job.
-_bound: Callable[[JobFacts], _Bound] = attrgetter("id", "task", "queue", "attempt", "extra")
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    extra: Mapping[str, object]
+
+
 _job: ContextVar[_Bound | None] = ContextVar("arq_web_job", default=None)
 _fields: ContextVar[Mapping[str, object]] = ContextVar("arq_web_job_fields", default=_NOTHING)
 _request_id: ContextVar[str | None] = ContextVar("arq_web_request_id", default=None)
@@ -83,7 +89,7 @@ _request_id: ContextVar[str | None] = ContextVar("arq_web_request_id", default=N
 
 def bind_job(job: JobFacts) -> None:
     """Say that this context, which is one attempt's own, belongs to ``job``."""
-    _job.set(_bound(job))
+    _job.set(_Bound(job.id, job.task, job.queue, job.attempt, job.extra))
 
 
 def current_job() -> CurrentJob | None:
@@ -91,14 +97,14 @@ def current_job() -> CurrentJob | None:
     job = _job.get()
     if job is None:
         return None
-    job_id, task, queue, attempt, extra = job
-    return CurrentJob(job_id, task, queue, attempt, headers_in(extra).get(REQUEST_ID_HEADER), dict(_fields.get()))
+    said = headers_in(job.extra).get(REQUEST_ID_HEADER)
+    return CurrentJob(job.id, job.task, job.queue, job.attempt, said, dict(_fields.get()))
 
 
 def request_id() -> str | None:
     """The id of the request that is answered here, or that the running job comes from."""
     job = _job.get()
-    return _request_id.get() if job is None else headers_in(job[4]).get(REQUEST_ID_HEADER)
+    return _request_id.get() if job is None else headers_in(job.extra).get(REQUEST_ID_HEADER)
 
 
 @contextmanager
@@ -130,7 +136,7 @@ def context_fields() -> dict[str, object]:
     job, said = _job.get(), _fields.get()
     found: dict[str, object] = {}
     if job is not None:
-        found |= zip(("job", "task", "queue", "attempt"), job[:4], strict=True)
+        found |= {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt}
     known = request_id()
     if known is not None:
         found["request_id"] = known
@@ -175,7 +181,7 @@ class LogContext:
             job.headers.setdefault(REQUEST_ID_HEADER, known)
         outer = _job.get()
         if outer is not None:
-            headers = headers_in(outer[4])
+            headers = headers_in(outer.extra)
             for header in (REQUEST_ID_HEADER, *self._names):
                 if header in headers:
                     job.headers.setdefault(header, headers[header])

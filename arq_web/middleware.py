@@ -22,8 +22,9 @@ The first of a list is the outermost.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import CoroutineType
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -121,8 +122,8 @@ class Observer(Protocol):
         """A slot is taken."""
         return
 
-    def attempt_ended(self, ended: EndedAttempt) -> None:
-        """A slot is free again."""
+    def attempts_ended(self, ended: Sequence[EndedAttempt]) -> None:
+        """Slots are free again: several at once, as Redis has recorded them."""
         return
 
     def job_reclaimed(self, task: str, queue: str, *, is_dead: bool) -> None:
@@ -139,6 +140,22 @@ class Observer(Protocol):
         Where it raises (the handler's HTTP exception, after a wait), its status is that of the exception, or 500.
         """
         return
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A layer around attempts that has something to do for a few of them only (not part of the stable API)."""
+
+    def enter_worker(self) -> None:
+        """Called once by each worker, in the context that all its attempts begin with."""
+        ...
+
+    def passes_by(self, headers: Mapping[str, str]) -> bool:
+        """Asked once for each attempt, in its context: True, and the layer is not called for it.
+
+        Where no other layer is, such an attempt costs as little as one without middleware.
+        """
+        ...
 
 
 def checked_layers(option: str, given: Iterable[L]) -> list[L]:
@@ -170,13 +187,18 @@ def outside(layer: Middleware[J], call_next: CallNext[J]) -> CallNext[J]:
     """What the next layer outwards calls: ``layer``, and in it ``call_next``."""
 
     def call(job: J) -> Awaitable[Any]:
-        answer: object = layer(job, call_next)
-        if not hasattr(answer, "__await__"):
+        answer: Awaitable[Any] = layer(job, call_next)
+        if type(answer) is not CoroutineType and not hasattr(answer, "__await__"):
             why = f"returned {type(answer).__name__}, which cannot be awaited"
             raise InvalidMiddleware(name_of(layer), why, "Write it as async def.")
-        return cast("Awaitable[Any]", answer)
+        return answer
 
     return call
+
+
+def beside(layer: Selective, call: CallNext[IncomingJob], call_next: CallNext[IncomingJob]) -> CallNext[IncomingJob]:
+    """As ``outside``: ``call``, or straight ``call_next`` where ``layer`` passes the attempt by."""
+    return lambda job: (call_next if layer.passes_by(job.headers) else call)(job)
 
 
 class Instrumented(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +27,8 @@ class Registry:
         """
         self._tasks: dict[str, Task[..., Any]] = {}
         self._by_name: dict[str, Task[..., Any]] = {}
+        self.find: Callable[[str], Task[..., Any] | None] = self._by_name.get
+        """The task of that name or alias, or None. No method of its own: it is asked several times for each job."""
         if isinstance(sources, (str, Task, ModuleType)):
             raise InvalidConfig("tasks", sources, "a list of tasks, modules or dotted names: tasks=[...]")
         for source in sources:
@@ -55,10 +57,6 @@ class Registry:
         for name in (task.name, *task.aliases):
             self._by_name[name] = task
         self._tasks[task.name] = task
-
-    def find(self, name: str) -> Task[..., Any] | None:
-        """The task of that name or alias, or None."""
-        return self._by_name.get(name)
 
     def get(self, name: str) -> Task[..., Any]:
         """The task of that name or alias.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Mapping, Sequence
+from contextvars import ContextVar
 from hashlib import blake2b
 from random import random
 from typing import Any, Literal, cast, get_args
@@ -30,7 +31,6 @@ from opentelemetry.trace import (
 from arq_web.errors import InvalidConfig, Retry, Snooze
 from arq_web.log_context import current_job
 from arq_web.middleware import (
-    AttemptMiddleware,
     CallNext,
     EnqueueMiddleware,
     IncomingJob,
@@ -97,9 +97,9 @@ class Tracing:
 
     def install(self, hub: Instrumented) -> None:
         """Stand around all else of each enqueue and each attempt of ``hub``."""
-        # No `async def`s: where there is nothing to record, they are no frame of their own.
+        # No `async def`: where there is nothing to record, it is no frame of its own.
         hub.enqueue_middleware.insert(0, cast("EnqueueMiddleware", self.around_enqueue))
-        hub.middleware.insert(0, cast("AttemptMiddleware", self.around_attempt))
+        hub.middleware.insert(0, _AroundAttempt(self))
 
     def around_enqueue(self, job: OutgoingJob, call_next: CallNext[OutgoingJob]) -> Awaitable[Any]:
         """``send {queue}``, or ``create {queue}`` for one of several that are sent together."""
@@ -111,14 +111,25 @@ class Tracing:
                 return call_next(job)
         return self._record_enqueue(job, call_next)
 
-    def around_attempt(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Awaitable[Any]:
-        """``process {queue}``; current while the task runs, so that its own spans and enqueues are children of it."""
-        creation = self._extracted(job.headers) if job.headers else _ROOT
-        if random() >= self._sample and not self._is_in_trace(creation):  # noqa: S311 - no secret; it is below 1
-            # Never taken back: this context is the attempt's own, and ends with it.
-            attach(_UNSEEN if creation is _ROOT else trace.set_span_in_context(_Unseen(INVALID_SPAN_CONTEXT), creation))
-            return call_next(job)
-        return self._record_attempt(job, call_next, creation)
+    def enter_worker(self) -> None:
+        """Let attempts begin as those that nobody is to see, so that no time goes into saying it of each."""
+        if self._sample < 1:
+            attach(_UNSEEN)
+            _is_unseen.set(True)
+
+    def passes_by(self, headers: Mapping[str, str]) -> bool:
+        """An attempt that nobody is to see. What it begins is not seen either."""
+        if self._sample >= 1 or random() < self._sample:  # noqa: S311 - no secret
+            return False
+        creation = self._extracted(headers) if headers else _ROOT
+        if creation is _ROOT:
+            if not _is_unseen.get():
+                attach(_UNSEEN)  # never taken back: this context is the attempt's own, and ends with it
+            return True
+        if self._is_in_trace(creation):
+            return False
+        attach(trace.set_span_in_context(_Unseen(INVALID_SPAN_CONTEXT), creation))
+        return True
 
     async def _record_enqueue(self, job: OutgoingJob, call_next: CallNext[OutgoingJob]) -> Any:
         name, attributes = self._constants("send" if job.batch_count == 1 else "create", job.queue)
@@ -138,7 +149,9 @@ class Tracing:
             detach(token)
             span.end()
 
-    async def _record_attempt(self, job: IncomingJob, call_next: CallNext[IncomingJob], creation: Context) -> Any:
+    async def record_attempt(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
+        """``process {queue}``; current while the task runs, so that its own spans and enqueues are children of it."""
+        creation = self._extracted(job.headers)
         name, attributes = self._constants("process", job.queue)
         span = self._tracer.start_span(
             name,
@@ -173,8 +186,6 @@ class Tracing:
 
     def _is_in_trace(self, creation: Context) -> bool:
         """A link is to what somebody sees; a child follows its parent, seen or not."""
-        if creation is _ROOT:
-            return False
         enqueued = trace.get_current_span(creation).get_span_context()
         return enqueued.is_valid if self._is_child else enqueued.trace_flags.sampled
 
@@ -197,6 +208,20 @@ class Tracing:
         return found
 
 
+class _AroundAttempt:
+    """The layer around attempts: a ``Selective`` one."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self.enter_worker, self.passes_by, self._record = (
+            tracing.enter_worker,
+            tracing.passes_by,
+            tracing.record_attempt,
+        )
+
+    async def __call__(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
+        return await self._record(job, call_next)
+
+
 class _Unseen(NonRecordingSpan):
     """What is current in each attempt that was not chosen: so what it begins is not chosen either.
 
@@ -213,6 +238,8 @@ class _Unseen(NonRecordingSpan):
 
 
 _UNSEEN = trace.set_span_in_context(_Unseen(INVALID_SPAN_CONTEXT), _ROOT)
+_is_unseen: ContextVar[bool] = ContextVar("arq_web_is_unseen", default=False)
+"""That is the current context already, in a worker's attempts."""
 
 
 def _link_to(creation: Context) -> Sequence[Link]:

@@ -16,6 +16,8 @@ from arq_web.codec.typed import ENCODER, FULL_ENCODER, from_json, has_json_form,
 
 MARK = "$"  # ends the name of a value that is in the self-describing form; no parameter's name can
 _UNSET = msgspec.UNSET
+_SCALARS: Mapping[Any, type] = {bool: bool, int: int, str: str, bytes: bytes, None: type(None), type(None): type(None)}
+"""Annotation → type, of values that arrive as they were sent, or are refused when they are encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Record:
         self._always_tagged = frozenset(slot.name for slot in slots if slot.decoder is None)
         typed = [slot for slot in slots if slot.decoder is not None]
         self._typed_names = tuple(slot.name for slot in typed)
+        self._typed_count = len(typed)
+        self._scalars = {slot.name: _SCALARS[slot.annotation] for slot in typed if slot.annotation in _SCALARS}
         self._nothing_tagged = (_UNSET,) * len(slots)
         fields = [*((slot.name, slot.annotation) for slot in typed), *((slot.name + MARK, Any) for slot in slots)]
         self._decode = _object_decoder(fields)
@@ -82,7 +86,9 @@ class Record:
         """Encode, decode and compare; None when one of the values needs a closer look (:func:`write`)."""
         try:
             encoded = ENCODER.encode(self._tag(values) if self._always_tagged else values)
-            if (self._is_plain and not check) or _is_same(values, self.decode(encoded)):
+            if self._is_plain and (not check or self._are_scalars(values)):
+                return encoded
+            if _is_same(values, self.decode(encoded)):
                 return encoded
         except Exception:  # noqa: BLE001 - msgspec's, or the user's types': the closer look finds value and words
             return None
@@ -96,11 +102,21 @@ class Record:
         """
         found = msgspec.structs.astuple(self._decode(data))
         # The typed fields come first, and zip stops after them.
-        values = {name: value for name, value in zip(self._typed_names, found, strict=False) if value is not _UNSET}
-        tagged = found[len(self._typed_names) :]
+        typed, tagged = found[: self._typed_count], found[self._typed_count :]
+        if self._is_plain and tagged == self._nothing_tagged and _UNSET not in typed:
+            return dict(zip(self._typed_names, typed, strict=True))
+        values = {name: value for name, value in zip(self._typed_names, typed, strict=True) if value is not _UNSET}
         if tagged != self._nothing_tagged:
             values.update(self._untag(tagged))
         return values
+
+    def _are_scalars(self, values: Mapping[str, object]) -> bool:
+        """True when nothing can have been lost: each is exactly of the simple type that its annotation names."""
+        scalars = self._scalars
+        for name, value in values.items():  # noqa: SIM110 - a generator would cost more than what it saves
+            if type(value) is not scalars.get(name):
+                return False
+        return True
 
     def _tag(self, values: Mapping[str, object]) -> dict[str, object]:
         always = self._always_tagged

@@ -9,6 +9,8 @@ import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from arq_web.middleware import EndedAttempt, Ending, Observer
 
@@ -17,6 +19,7 @@ UNKNOWN = "(unknown)"
 FINAL: tuple[Ending, ...] = ("succeeded", "dead", "cancelled", "expired")
 """Endings after which the job has ended too."""
 WAS_LOST: Ending = "lost"
+_QUEUE_AND_TASK = attrgetter("queue", "task")
 
 
 class Spread:
@@ -75,6 +78,25 @@ class TaskTally:
         self.never_ended = 0
         """Of those that were recovered, the dead: no attempt of theirs has ended."""
 
+    def add(self, ended: Iterable[EndedAttempt]) -> None:
+        """So many attempts more. As ``Spread.add``, but without its calls, which cost more than the rest."""
+        bounds, attempts = self.wait.bounds, self.attempts
+        wait, run, total = self.wait.counts, self.run.counts, self.total.counts
+        waited_s = ran_s = total_s = 0.0
+        for each in ended:
+            ending, waited, ran = each.ending, each.waited_s, each.ran_s
+            attempts[ending, each.reason] += 1
+            wait[bisect_left(bounds, waited)] += 1
+            run[bisect_left(bounds, ran)] += 1
+            waited_s += waited
+            ran_s += ran
+            if ending in FINAL:
+                total[bisect_left(bounds, each.total_s)] += 1
+                total_s += each.total_s
+        self.wait.total += waited_s
+        self.run.total += ran_s
+        self.total.total += total_s
+
     @property
     def poisoned(self) -> int:
         """Dead because their attempts took the process along, the worker's or (from the last try on) a child."""
@@ -105,22 +127,11 @@ class Tally(Observer):
         self._by_call: dict[tuple[str, str], TaskTally] = {}
         self._lock = threading.Lock()
 
-    def attempt_ended(self, ended: EndedAttempt) -> None:
-        """One attempt more. What runs now is asked of the workers."""
-        queue, task, ending, bounds = ended.queue, ended.task, ended.ending, self._bounds_s
+    def attempts_ended(self, ended: Sequence[EndedAttempt]) -> None:
+        """So many attempts more. What runs now is asked of the workers."""
         with self._lock:
-            tally = self._by_call.get((queue, task)) or self._tally_of(queue, task)
-            tally.attempts[ending, ended.reason] += 1
-            # As Spread.add, three times: its calls are a good part of what a job costs here.
-            wait, run = tally.wait, tally.run
-            wait.counts[bisect_left(bounds, ended.waited_s)] += 1
-            wait.total += ended.waited_s
-            run.counts[bisect_left(bounds, ended.ran_s)] += 1
-            run.total += ended.ran_s
-            if ending in FINAL:
-                total = tally.total
-                total.counts[bisect_left(bounds, ended.total_s)] += 1
-                total.total += ended.total_s
+            for (queue, task), several in groupby(ended, _QUEUE_AND_TASK):
+                (self._by_call.get((queue, task)) or self._tally_of(queue, task)).add(several)
 
     def job_reclaimed(self, task: str, queue: str, *, is_dead: bool) -> None:
         """One job less of a worker that is gone."""

@@ -142,7 +142,7 @@ class Store:
         for s in settlements:
             rest += (s.job_id, s.attempt, s.token, s.outcome, s.ms, s.note)
         arguments = scripts.SETTLE.arguments(rest, worker=worker, keep_dead_ms=self._keep_dead_ms)
-        return [Settled(_int(code)) for code in await self._run_list(scripts.SETTLE, arguments)]
+        return [_SETTLED[_int(code)] for code in await self._run_list(scripts.SETTLE, arguments)]
 
     def renew_arguments(
         self,
@@ -366,6 +366,7 @@ class Store:
         return StoreCorrupt(self.connections.target.address, why)
 
 
+_SETTLED = {answer.value: answer for answer in Settled}
 _EXISTS, _CREATED, _REPLAYED = 0, 1, 4
 _ENQUEUED = (_EXISTS, _CREATED, _REPLAYED)
 

@@ -9,16 +9,17 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import anyio.to_thread
+import msgspec
 from anyio import CapacityLimiter
 
 from arq_web.context import JobContext
 from arq_web.errors import InvalidMiddleware, StoreError, UndecodablePayload, UnknownTask, UnstorableResult
 from arq_web.job import ErrorInfo, ProgressInfo
 from arq_web.log_context import bind_job
-from arq_web.middleware import AttemptMiddleware, CallNext, IncomingJob, StopWord, name_of, outside
+from arq_web.middleware import AttemptMiddleware, CallNext, IncomingJob, Selective, StopWord, beside, name_of, outside
 from arq_web.progress import Progress
 from arq_web.queue import Queue
 from arq_web.registry import Registry
@@ -43,6 +44,7 @@ from arq_web.worker.outcome import (
 from arq_web.worker.report import report_end
 from arq_web.worker.running import Running, StopReason
 
+_NO_HEADERS: Mapping[str, str] = {}
 OWN_KINDS = frozenset({"context", "progress", "queue", "sync_queue"})
 """What the engine itself fills in; everything else is the framework's (a Resolver's)."""
 
@@ -79,8 +81,7 @@ class Runner(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptLimits:
+class AttemptLimits(msgspec.Struct, frozen=True, gc=False):
     """What an attempt may take."""
 
     timeout_s: float
@@ -112,11 +113,8 @@ class AttemptRunner:
             timeout_s: of an attempt, where neither call nor task names one.
             middleware: what stands around each attempt; the first is the outermost.
         """
-        self._layered: CallNext[IncomingJob] | None = None
-        if middleware:
-            self._layered = functools.partial(_call_task, " or ".join(map(name_of, middleware)))
-            for layer in reversed(middleware):
-                self._layered = outside(layer, self._layered)
+        self._layered = _chain(middleware)
+        self._lone = middleware[0] if len(middleware) == 1 and isinstance(middleware[0], Selective) else None
         self.registry = registry
         self._default_timeout_s = timeout_s
         self._queue_of, self._worker, self._resolver = queue_of, worker, resolver
@@ -176,8 +174,9 @@ class AttemptRunner:
 
     def _work(self, task: Task[..., Any], running: Running, deadline: Deadline) -> Awaitable[object]:
         """The task's value, or that of the layers around it. No ``async def`` here and below: they would be frames."""
-        if self._layered is None:
-            return self._call_with(running.job.payload, task, running)
+        job, lone = running.job, self._lone
+        if self._layered is None or (lone is not None and lone.passes_by(job.headers if job.extra else _NO_HEADERS)):
+            return self._call_with(job.payload, task, running)
         return self._layered(self._incoming(task, running, deadline))
 
     def _call_with(self, payload: bytes, task: Task[..., Any], running: Running) -> Awaitable[object]:
@@ -185,7 +184,7 @@ class AttemptRunner:
             args, kwargs = task.codec.decode_call(payload)
         except UndecodablePayload as error:
             raise _Undecodable(*error.args) from error
-        return self._call(task, running, args, kwargs)
+        return (self._inject if task.injected else self._invoke)(task, running, args, kwargs)
 
     def _incoming(self, task: Task[..., Any], running: Running, deadline: Deadline) -> IncomingJob:
         job = running.job
@@ -198,28 +197,27 @@ class AttemptRunner:
         def call_task(incoming: IncomingJob) -> Awaitable[object]:
             return self._call_with(incoming.payload, task, running)
 
+        # By position, for this is done for each job; in the order of the class.
         return IncomingJob(
-            id=job.id,
-            task=task.name,
-            queue=job.queue,
-            attempt=job.attempt,
-            failures=job.failures,
-            crashes=job.crashes,
-            max_tries=_max_tries_of(task, job),
-            enqueued_at_ms=job.enqueued_at_ms,
-            claimed_at_ms=job.claimed_at_ms,
-            worker=self._worker,
-            headers=job.headers,
-            payload=job.payload,
-            stopped_by=stopped_by,
-            call_task=call_task,
+            job.id,
+            task.name,
+            job.queue,
+            job.attempt,
+            job.failures,
+            job.crashes,
+            _max_tries_of(task, job),
+            job.enqueued_at_ms,
+            job.claimed_at_ms,
+            self._worker,
+            job.headers,
+            job.payload,
+            stopped_by,
+            call_task,
         )
 
-    async def _call(
+    async def _inject(
         self, task: Task[..., Any], running: Running, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> object:
-        if not task.injected:
-            return await self._invoke(task, running, args, kwargs)
         ctx = self._context(task, running)
         filled = {name: self._own(kind, ctx, running) for name, kind in task.injected.items() if kind in OWN_KINDS}
         if len(filled) == len(task.injected):
@@ -233,13 +231,12 @@ class AttemptRunner:
             args, kwargs = task.codec.place(args, kwargs, {**filled, **values})
             return await self._invoke(task, running, args, kwargs)
 
-    async def _invoke(
+    def _invoke(
         self, task: Task[..., Any], running: Running, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> object:
+    ) -> Awaitable[object]:
         if task.is_async:
-            awaitable: Awaitable[object] = task.fn(*args, **kwargs)  # type: ignore[assignment]
-            return await awaitable
-        return await self._in_thread(functools.partial(task.fn, *args, **kwargs), running)
+            return task.fn(*args, **kwargs)  # type: ignore[return-value]
+        return self._in_thread(functools.partial(task.fn, *args, **kwargs), running)
 
     async def _in_thread(self, call: Callable[[], object], running: Running) -> object:
         """Run a ``def``. A thread cannot be stopped: at a cancellation it is asked, and waited for."""
@@ -301,17 +298,29 @@ class AttemptRunner:
         return outcome_of_error(error, task, job, data)
 
 
+def _chain(middleware: Sequence[AttemptMiddleware]) -> CallNext[IncomingJob] | None:
+    """All layers as one function; None where there are none. A single one has been asked whether it passes by."""
+    if not middleware:
+        return None
+    chain: CallNext[IncomingJob] = functools.partial(_call_task, " or ".join(map(name_of, middleware)))
+    for layer in reversed(middleware):
+        within, chain = chain, outside(layer, chain)
+        if isinstance(layer, Selective) and len(middleware) > 1:
+            chain = beside(layer, chain, within)
+    return chain
+
+
 def _call_task(layers: str, job: IncomingJob) -> Awaitable[object]:
     """What stands inside of all ``layers``.
 
     Raises:
         InvalidMiddleware: one of them has passed on something else than it was given.
     """
-    call_task = getattr(job, "call_task", None)
+    call_task = job.call_task if type(job) is IncomingJob else None  # whatever a layer has passed on
     if call_task is None:
         why = f"called call_next with {type(job).__name__} of its own making"
         raise InvalidMiddleware(layers, why, "Pass on the job that you were given; its headers and payload may change.")
-    return cast("Callable[[IncomingJob], Awaitable[object]]", call_task)(job)
+    return call_task(job)
 
 
 def lost_child(reason: str) -> ErrorInfo:

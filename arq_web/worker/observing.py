@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from arq_web.ears import Ear, ears
 from arq_web.middleware import EndedAttempt, Ending, Observer
 from arq_web.store.messages import Reclaimed, Settled, Settlement, SettleOutcome
-from arq_web.worker.outcome import Outcome
+from arq_web.store.record import ClaimedJob
+from arq_web.worker.clock import ServerClock
+from arq_web.worker.outcome import Outcome, Succeeded
 from arq_web.worker.running import Running
 
 _ENDINGS: Final[dict[SettleOutcome, Ending]] = {
@@ -22,6 +26,7 @@ _ENDINGS: Final[dict[SettleOutcome, Ending]] = {
     "crash": "crashed",
     "release": "released",
 }
+_SUCCEEDED: Final[Ending] = "succeeded"
 
 
 @dataclass(slots=True)
@@ -45,43 +50,63 @@ class WorkerCounts:
                 pass
 
 
+_End: TypeAlias = tuple[Running, Outcome | None, Settlement | None, Settled]
+
+
 class Observing:
     """All observers of one worker."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        # Looked up once: two of these are called for each job.
+        # Looked up once: one of these is called for each job.
         self._begun = ears(observers, "attempt_begun")
-        self._ended = ears(observers, "attempt_ended")
+        self._ended = ears(observers, "attempts_ended")
         self._reclaimed = ears(observers, "job_reclaimed")
         self._renewed = ears(observers, "leases_renewed")
+        self._untold: list[_End] = []
+        self._clock = ServerClock()
+
+    def begin(self, clock: ServerClock) -> None:
+        """The worker begins: it knows the server's time."""
+        self._clock = clock
 
     def begun(self, claimed: Sequence[Running]) -> None:
         """Attempts have taken their slots."""
         for running in claimed if self._begun else ():
             _tell(self._begun, running.job.task, running.job.queue)
 
-    def ended(self, running: Running, ending: Ending, reason: str, now_ms: int) -> None:
-        """An attempt has freed its slot; ``now_ms`` is server time."""
-        job = running.job
-        if ending == "crashed" and job.crashes + 1 >= job.max_crashes:
-            ending = "dead"  # as the script decides, from the same numbers
-        waited_ms = job.claimed_at_ms - (job.due_at_ms or job.enqueued_at_ms)
-        ran_ms, total_ms = running.ran_ms, now_ms - job.enqueued_at_ms
-        ended = EndedAttempt(
-            job.id,
-            job.task,
-            job.queue,
-            ending,
-            reason,
-            waited_ms / 1000 if waited_ms > 0 else 0.0,
-            ran_ms / 1000 if ran_ms > 0 else 0.0,
-            total_ms / 1000 if total_ms > 0 else 0.0,
-        )
-        for each in self._ended:
-            try:
-                each.hear(ended)
-            except Exception as error:  # noqa: BLE001 - who counts must not cost a job
-                each.failed(error)
+    def ended(self, running: Running, outcome: Outcome | None, settlement: Settlement | None, answer: Settled) -> None:
+        """An attempt has freed its slot. Told a moment later, with all that Redis has recorded by the same command."""
+        if not self._ended:
+            return
+        if not self._untold:
+            asyncio.get_running_loop().call_soon(self.tell)
+        self._untold.append((running, outcome, settlement, answer))
+
+    def tell(self) -> None:
+        """Say what is not said yet."""
+        now_ms, ends, self._untold = self._clock.now_ms, self._untold, []
+        told: list[EndedAttempt] = []
+        for running, outcome, settlement, answer in ends:
+            job, ending, reason = running.job, _SUCCEEDED, ""  # as most are: this is done for each job
+            if answer is not Settled.RECORDED or type(outcome) is not Succeeded:
+                ending, reason = _ending_of(job, settlement, answer), _reason_of(outcome)
+            waited_ms = job.claimed_at_ms - (job.due_at_ms or job.enqueued_at_ms)
+            ran_s = (running.ended_at_s or time.monotonic()) - running.started_at_s
+            total_ms = now_ms - job.enqueued_at_ms
+            told.append(
+                EndedAttempt(
+                    job.id,
+                    job.task,
+                    job.queue,
+                    ending,
+                    reason,
+                    waited_ms / 1000 if waited_ms > 0 else 0.0,
+                    ran_s if ran_s > 0 else 0.0,
+                    total_ms / 1000 if total_ms > 0 else 0.0,
+                )
+            )
+        if told:
+            _tell(self._ended, told)
 
     def reclaimed(self, queue: str, jobs: Sequence[Reclaimed]) -> None:
         """Jobs were taken from workers that are gone."""
@@ -103,14 +128,18 @@ def observing(observers: Sequence[Observer]) -> Observing | None:
     return Observing(observers) if observers else None
 
 
-def ending_of(settlement: Settlement | None, answer: Settled) -> Ending:
+def _ending_of(job: ClaimedJob, settlement: Settlement | None, answer: Settled) -> Ending:
     """What an attempt came to; without a settlement nothing was recorded."""
     if settlement is None or answer is Settled.LOST:
         return "lost"
-    return "cancelled" if answer is Settled.CANCELLED else _ENDINGS[settlement.outcome]
+    if answer is Settled.CANCELLED:
+        return "cancelled"
+    if settlement.outcome == "crash" and job.crashes + 1 >= job.max_crashes:
+        return "dead"  # as the script decides, from the same numbers
+    return _ENDINGS[settlement.outcome]
 
 
-def reason_of(outcome: Outcome | None) -> str:
+def _reason_of(outcome: Outcome | None) -> str:
     """One word: of the error that is stored; else empty."""
     error = getattr(outcome, "error", None)
     return "" if error is None else error.reason

@@ -27,17 +27,18 @@ def report(event: Event, running: Running, worker: str, **more: object) -> None:
 
 def report_claimed(running: Running, worker: str, task: Task[..., Any] | None) -> None:
     """The attempt begins."""
-    if events.JOB_CLAIMED.is_logged:
-        report(events.JOB_CLAIMED, running, worker, waited_ms=_waited_ms(running), **_args(running, task))
+    report(events.JOB_CLAIMED, running, worker, waited_ms=_waited_ms(running), **_args(running, task))
 
 
 def report_end(
     running: Running, outcome: Outcome, settlement: Settlement, worker: str, task: Task[..., Any] | None
 ) -> None:
     """The one line at the end of an attempt."""
+    if type(outcome) is Succeeded and not events.JOB_SUCCEEDED.is_logged:
+        return  # this is asked for each job
     job, ran_ms, waited_ms = running.job, running.ran_ms, _waited_ms(running)
     match outcome:
-        case Succeeded() if events.JOB_SUCCEEDED.is_logged:
+        case Succeeded():
             more = _args(running, task)
             report(events.JOB_SUCCEEDED, running, worker, waited_ms=waited_ms, ran_ms=ran_ms, **more)
         case Failed(error) if settlement.outcome == "retry":

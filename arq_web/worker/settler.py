@@ -21,7 +21,7 @@ TRY_BROKEN_S = 2.0
 """Between looks whether somebody has mended a queue's index."""
 
 
-class _Entry(msgspec.Struct, frozen=True):
+class _Entry(msgspec.Struct, frozen=True, gc=False):
     store: Store
     settlement: Settlement
     done: Callable[[Settled], None]

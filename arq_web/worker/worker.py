@@ -25,7 +25,7 @@ from arq_web import events
 from arq_web.config import Config
 from arq_web.errors import InvalidConfig, StoreError
 from arq_web.events import emit
-from arq_web.middleware import AttemptMiddleware, Observer
+from arq_web.middleware import AttemptMiddleware, Observer, Selective
 from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
 from arq_web.registry import Registry
 from arq_web.retry import Backoff, to_ms
@@ -36,11 +36,12 @@ from arq_web.worker.attempt import AttemptLimits, AttemptRunner, Resolver, Runne
 from arq_web.worker.claimer import Claimer
 from arq_web.worker.clock import ServerClock
 from arq_web.worker.companion import Companion
+from arq_web.worker.garbage import spare_what_lives
 from arq_web.worker.isolation import Isolation
 from arq_web.worker.leases import LeaseKeeper
 from arq_web.worker.maintenance import Firing, QueueFiring, Reclaimer, Scheduler
 from arq_web.worker.neighbours import Neighbours
-from arq_web.worker.observing import WorkerCounts, ending_of, observing, reason_of
+from arq_web.worker.observing import WorkerCounts, observing
 from arq_web.worker.options import WorkerOptions
 from arq_web.worker.outage import Outage
 from arq_web.worker.outcome import Failed, Outcome, decide, error_info
@@ -129,13 +130,15 @@ class Worker:
             self._isolation.check_importable(task)
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
-        self._observing = observing(observers)
+        self._observing, self._middleware = observing(observers), middleware
         self.vitals = Vitals(self._table, self._stores, self._stopping, task_count=len(registry))
 
     async def run(self) -> None:
         """Work until told to stop (in a burst: until nothing is left), then drain. Returns when every attempt ended."""
         async with self._running_parts() as claimer:
             self._say_started()
+            if self.options.owns_process:
+                spare_what_lives(self.options.concurrency)
             if self.options.burst is not None:
                 await asyncio.gather(*(each.catch_up() for each in self._companions))
             await self._claim_until_stopped(claimer)  # from here: no new jobs
@@ -172,6 +175,11 @@ class Worker:
         """Everything that runs beside the claimer; what keeps the drain safe ends last."""
         config = self._config
         self._clock, self._outage = ServerClock(), Outage()
+        if self._observing is not None:
+            self._observing.begin(self._clock)
+        for layer in self._middleware:
+            if isinstance(layer, Selective):
+                layer.enter_worker()  # the attempts' contexts are copies of this one
         self._leases = self._make_leases(config)
         self._settler = Settler(self.id, self._leases, self._outage)
         claimer = self._claimer = Claimer(
@@ -215,6 +223,8 @@ class Worker:
             # Last: it kept the drain safe. A web process may live on with a thread of ours: then its lease is kept too.
             await self._leases.stop(with_threads=self.options.owns_process)
             await claimer.aclose()
+            if self._observing is not None:
+                self._observing.tell()
             if not len(self._table):  # else a thread runs on, and our neighbours may take its job when the process ends
                 self._neighbours.disappear()
 
@@ -310,15 +320,17 @@ class Worker:
         """One attempt, from its start to its settlement."""
         job = running.job
         running.may_be_cancelled = True
-        report_claimed(running, self.id, self._registry.find(job.task))
+        if events.JOB_CLAIMED.is_logged:  # asked here, for each job
+            report_claimed(running, self.id, self._registry.find(job.task))
+        limits = AttemptLimits(running.timeout_s, self._config.max_payload_bytes)
         outcome: Outcome
         try:
             if self.options.isolates and self._isolation.wants(job):
-                outcome = await self._isolation.run(running, self._limits(running))
+                outcome = await self._isolation.run(running, limits)
             else:
                 if job.crashes:
                     await self._isolation.forgo(running)
-                outcome = await self._runner.run(running, self._limits(running))
+                outcome = await self._runner.run(running, limits)
         except asyncio.CancelledError:  # before the task itself began
             outcome = ended_early(running.reason)
         except Exception as error:  # noqa: BLE001 - a fault of ours is a failure of the attempt: it must cost a try
@@ -371,16 +383,12 @@ class Worker:
         """The attempt is over: its slot is free, and whoever counts is told."""
         self._table.remove(running)
         if self._observing is not None:
-            ending, reason = ending_of(settlement, answer), reason_of(outcome)
-            self._observing.ended(running, ending, reason, self._clock.now_ms)
+            self._observing.ended(running, outcome, settlement, answer)
 
     def _queue_of(self, schedule: Schedule) -> Queue:
         """The schedule's own queue, or the app's first: the same in every worker, whichever queues it serves."""
         first = (self._queues.names or (DEFAULT_QUEUE,))[0]
         return self._queues.queue(schedule.call.options.queue or schedule.call.task.policy.queue or first)
-
-    def _limits(self, running: Running) -> AttemptLimits:
-        return AttemptLimits(running.timeout_s, self._config.max_payload_bytes)
 
     def _say_started(self) -> None:
         emit(

@@ -12,7 +12,7 @@ from benchmarks.environment import System
 OFF, WATCHED, RECORDED = "", "watched", "recorded"
 VARIANTS = (OFF, WATCHED, RECORDED)
 """Variants of our adapter, which are no systems of the table."""
-TURNS = 3
+TURNS = 7
 
 
 def overhead(system: System, size: Size) -> Figures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +32,8 @@ class Ledger:
     def attempt_begun(self, task: str, queue: str) -> None:
         self.begun.append((task, queue))
 
-    def attempt_ended(self, ended: EndedAttempt) -> None:
-        self.ended.append(ended)
+    def attempts_ended(self, ended: Sequence[EndedAttempt]) -> None:
+        self.ended += ended
 
     def job_reclaimed(self, task: str, queue: str, *, is_dead: bool) -> None:
         self.reclaimed.append((task, queue, is_dead))
@@ -49,7 +50,7 @@ class Clumsy(Ledger):
     def attempt_begun(self, task: str, queue: str) -> None:
         raise ValueError("begun")
 
-    def attempt_ended(self, ended: EndedAttempt) -> None:
+    def attempts_ended(self, ended: Sequence[EndedAttempt]) -> None:
         raise ValueError("ended")
 
 
@@ -222,7 +223,7 @@ async def test_an_observer_that_raises_is_logged_once_and_costs_nothing(make: Ma
 
     assert [each["helper"] for each in log.of("helper.failed")] == [
         "observer Clumsy.attempt_begun",
-        "observer Clumsy.attempt_ended",
+        "observer Clumsy.attempts_ended",
     ]
 
 
@@ -242,7 +243,7 @@ async def test_an_observers_methods_may_be_anything_that_can_be_called(make: Mak
     class Own(Observer):
         def __init__(self) -> None:
             self.ended: list[EndedAttempt] = []
-            self.attempt_ended = self.ended.append  # type: ignore[method-assign, assignment]
+            self.attempts_ended = self.ended.extend  # type: ignore[method-assign, assignment]
             self.attempt_begun = functools.partial(raising("partial"), 1)  # type: ignore[method-assign]
 
     class Proxying:
@@ -270,5 +271,5 @@ async def test_an_observers_methods_may_be_anything_that_can_be_called(make: Mak
         "Half.attempt_begun",
         "Own.attempt_begun",
         "Proxying.attempt_begun",
-        "Proxying.attempt_ended",
+        "Proxying.attempts_ended",
     ]

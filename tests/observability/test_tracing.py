@@ -22,6 +22,7 @@ import arq_web.fastapi
 import arq_web.litestar
 from arq_web import Config, Hub, JobFailed, Queue, Retry, Snooze, task
 from arq_web.errors import InvalidConfig, QueueFull
+from arq_web.middleware import AttemptMiddleware, CallNext, IncomingJob
 from arq_web.tracing import Relation, Tracing
 from tests.support.waiting import wait_until
 from tests.support.working import make_hub, working
@@ -341,13 +342,19 @@ async def test_without_an_sdk_nothing_changes(redis_url: str, namespace: str) ->
     await hub.aclose()
 
 
+async def beside(job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
+    """A layer of the app's own."""
+    return await call_next(job)
+
+
 @pytest.mark.usefixtures("global_provider")
+@pytest.mark.parametrize("layers", [[], [beside]], ids=["alone", "beside another layer"])
 async def test_a_job_that_was_not_chosen_has_no_span_and_neither_has_what_it_begins(
-    redis_url: str, namespace: str, recorder: Recorder
+    redis_url: str, namespace: str, recorder: Recorder, layers: list[AttemptMiddleware]
 ) -> None:
     """The SDK is not even asked; who asks for ids gets those of this attempt, and sees that nobody records it."""
     tracing = Tracing(sample=0, tracer_provider=recorder.provider)
-    hub = make_hub(redis_url, namespace, inner, outer, tracing=tracing)
+    hub = make_hub(redis_url, namespace, inner, outer, tracing=tracing, middleware=layers)
     async with working(hub):
         jobs = await hub.queue().enqueue_many([inner.call(), inner.call()])
         traces = {await job.result(10) for job in jobs}
@@ -358,6 +365,24 @@ async def test_a_job_that_was_not_chosen_has_no_span_and_neither_has_what_it_beg
     assert len(traces) == 2
     assert "0" * 32 not in traces
     assert not recorder.spans  # nor the "work" of the outer one, made by the SDK as the child of what is not sampled
+
+
+@pytest.mark.parametrize("layers", [[], [beside]], ids=["alone", "beside another layer"])
+async def test_a_share_of_the_attempts_is_recorded(
+    redis_url: str, namespace: str, recorder: Recorder, layers: list[AttemptMiddleware]
+) -> None:
+    """Chosen once for each; 150 are five standard deviations away, and what choosing twice would give is 100."""
+    enqueuing = make_hub(redis_url, namespace, inner)
+    tracing = Tracing(sample=0.5, tracer_provider=recorder.provider)
+    hub = make_hub(redis_url, namespace, inner, tracing=tracing, middleware=layers)
+    async with working(hub):
+        jobs = await enqueuing.queue().enqueue_many([inner.call() for _ in range(400)])
+        traces = {await job.result(10) for job in jobs}
+    await enqueuing.aclose()
+    await hub.aclose()
+
+    assert len(traces) == 400
+    assert 150 < len(recorder.spans) < 250
 
 
 async def test_what_belongs_to_a_trace_is_recorded_whatever_share_of_the_others(
