@@ -22,9 +22,10 @@ The first of a list is the outermost.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import CoroutineType
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -142,20 +143,33 @@ class Observer(Protocol):
         return
 
 
-@runtime_checkable
-class Selective(Protocol):
+class Selective:
     """A layer around attempts that has something to do for a few of them only (not part of the stable API)."""
 
-    def enter_worker(self) -> None:
-        """Called once by each worker, in the context that all its attempts begin with."""
-        ...
+    async def __call__(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
+        """For an attempt that it has not passed by."""
+        return await call_next(job)
+
+    def inside_worker(self) -> AbstractContextManager[object]:
+        """Around the whole run of a worker: what it sets in the context is there when an attempt begins."""
+        return nullcontext()
 
     def passes_by(self, headers: Mapping[str, str]) -> bool:
         """Asked once for each attempt, in its context: True, and the layer is not called for it.
 
         Where no other layer is, such an attempt costs as little as one without middleware.
         """
-        ...
+        return not headers
+
+
+@contextmanager
+def inside_worker(layers: Iterable[AttemptMiddleware]) -> Iterator[None]:
+    """Around the whole run of a worker: those that pass attempts by prepare the context that all of them begin with."""
+    with ExitStack() as stack:
+        for layer in layers:
+            if isinstance(layer, Selective):
+                stack.enter_context(layer.inside_worker())
+        yield
 
 
 def checked_layers(option: str, given: Iterable[L]) -> list[L]:

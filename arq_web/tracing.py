@@ -8,14 +8,14 @@ themselves "in development"); what they have no name for begins with ``messaging
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 from random import random
 from typing import Any, Literal, cast, get_args
 
 from opentelemetry import baggage, propagate, trace
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import (
     INVALID_SPAN_CONTEXT,
     Link,
@@ -36,6 +36,7 @@ from arq_web.middleware import (
     IncomingJob,
     Instrumented,
     OutgoingJob,
+    Selective,
 )
 
 Relation = Literal["link", "child"]
@@ -111,11 +112,14 @@ class Tracing:
                 return call_next(job)
         return self._record_enqueue(job, call_next)
 
-    def enter_worker(self) -> None:
+    @contextmanager
+    def inside_worker(self) -> Iterator[None]:
         """Let attempts begin as those that nobody is to see, so that no time goes into saying it of each."""
-        if self._sample < 1:
-            attach(_UNSEEN)
-            _is_unseen.set(True)
+        token = attach(_UNSEEN if self._sample < 1 else get_current())
+        try:
+            yield
+        finally:
+            detach(token)
 
     def passes_by(self, headers: Mapping[str, str]) -> bool:
         """An attempt that nobody is to see. What it begins is not seen either."""
@@ -123,7 +127,7 @@ class Tracing:
             return False
         creation = self._extracted(headers) if headers else _ROOT
         if creation is _ROOT:
-            if not _is_unseen.get():
+            if get_current() is not _UNSEEN:
                 attach(_UNSEEN)  # never taken back: this context is the attempt's own, and ends with it
             return True
         if self._is_in_trace(creation):
@@ -208,18 +212,19 @@ class Tracing:
         return found
 
 
-class _AroundAttempt:
-    """The layer around attempts: a ``Selective`` one."""
+class _AroundAttempt(Selective):
+    """The layer around attempts."""
 
     def __init__(self, tracing: Tracing) -> None:
-        self.enter_worker, self.passes_by, self._record = (
-            tracing.enter_worker,
-            tracing.passes_by,
-            tracing.record_attempt,
-        )
+        self.__qualname__ = type(tracing).__qualname__  # for messages
+        self.passes_by = tracing.passes_by  # type: ignore[method-assign] # for one call less
+        self._tracing = tracing
 
     async def __call__(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
-        return await self._record(job, call_next)
+        return await self._tracing.record_attempt(job, call_next)
+
+    def inside_worker(self) -> AbstractContextManager[object]:
+        return self._tracing.inside_worker()
 
 
 class _Unseen(NonRecordingSpan):
@@ -238,8 +243,6 @@ class _Unseen(NonRecordingSpan):
 
 
 _UNSEEN = trace.set_span_in_context(_Unseen(INVALID_SPAN_CONTEXT), _ROOT)
-_is_unseen: ContextVar[bool] = ContextVar("arq_web_is_unseen", default=False)
-"""That is the current context already, in a worker's attempts."""
 
 
 def _link_to(creation: Context) -> Sequence[Link]:

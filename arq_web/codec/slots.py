@@ -18,6 +18,8 @@ MARK = "$"  # ends the name of a value that is in the self-describing form; no p
 _UNSET = msgspec.UNSET
 _SCALARS: Mapping[Any, type] = {bool: bool, int: int, str: str, bytes: bytes, None: type(None), type(None): type(None)}
 """Annotation → type, of values that arrive as they were sent, or are refused when they are encoded."""
+_LEAST, _MOST = -(2**63), 2**63 - 1
+"""Longer ints have limits in Python (``sys.set_int_max_str_digits``), which may differ where they arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Record:
         typed = [slot for slot in slots if slot.decoder is not None]
         self._typed_names = tuple(slot.name for slot in typed)
         self._typed_count = len(typed)
-        self._scalars = {slot.name: _SCALARS[slot.annotation] for slot in typed if slot.annotation in _SCALARS}
+        plain = [slot for slot in typed if slot.is_plain]  # of the others the annotation may be unhashable
+        self._scalars = {slot.name: _SCALARS[slot.annotation] for slot in plain if slot.annotation in _SCALARS}
         self._nothing_tagged = (_UNSET,) * len(slots)
         fields = [*((slot.name, slot.annotation) for slot in typed), *((slot.name + MARK, Any) for slot in slots)]
         self._decode = _object_decoder(fields)
@@ -113,8 +116,9 @@ class Record:
     def _are_scalars(self, values: Mapping[str, object]) -> bool:
         """True when nothing can have been lost: each is exactly of the simple type that its annotation names."""
         scalars = self._scalars
-        for name, value in values.items():  # noqa: SIM110 - a generator would cost more than what it saves
-            if type(value) is not scalars.get(name):
+        for name, value in values.items():
+            kind = scalars.get(name)
+            if type(value) is not kind or (kind is int and not _LEAST <= value <= _MOST):  # type: ignore[operator]
                 return False
         return True
 

@@ -69,8 +69,11 @@ def has_json_form(kind: type) -> bool:
 
 def is_plain(annotation: Any) -> bool:
     """Tell whether the type alone decides how a value is written: any value of it arrives as it was sent."""
-    if annotation in _PLAIN:
-        return True
+    try:
+        if annotation in _PLAIN:
+            return True
+    except TypeError:  # unhashable: Annotated with a dict, for example
+        return False
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin not in (list, set, frozenset, tuple, dict, typing.Union, types.UnionType):
         return False

@@ -82,10 +82,13 @@ class _Exchange:
             connection, _ = self._listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # it has gone again
-        except OSError:  # no file is free: whoever waits stays in the backlog, and would call us without an end
+        except OSError as error:  # no file is free: who waits stays in the backlog, and would call us without an end
+            if self._retry is None:
+                _log.warning("no probe can be answered for now: %s", error)
             self._loop.remove_reader(self._listening)
             self._retry = self._loop.call_later(ACCEPT_RETRY_S, self._watch)
             return
+        self._retry = None
         if len(self._open) >= MOST_OPEN:
             if not self._silent:  # all others are being answered
                 connection.close()

@@ -78,7 +78,9 @@ class HealthServer:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            # Not the app's kind of loop: this one accepts on a socket everywhere.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
         except Exception:  # noqa: BLE001 - the worker works on; who probes it finds nobody
             _log.exception("the health server has failed")
         finally:

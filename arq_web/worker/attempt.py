@@ -316,7 +316,7 @@ def _call_task(layers: str, job: IncomingJob) -> Awaitable[object]:
     Raises:
         InvalidMiddleware: one of them has passed on something else than it was given.
     """
-    call_task = job.call_task if type(job) is IncomingJob else None  # whatever a layer has passed on
+    call_task = job.call_task if isinstance(job, IncomingJob) else None  # whatever a layer has passed on
     if call_task is None:
         why = f"called call_next with {type(job).__name__} of its own making"
         raise InvalidMiddleware(layers, why, "Pass on the job that you were given; its headers and payload may change.")

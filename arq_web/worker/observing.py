@@ -56,17 +56,13 @@ _End: TypeAlias = tuple[Running, Outcome | None, Settlement | None, Settled]
 class Observing:
     """All observers of one worker."""
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
+    def __init__(self, observers: Sequence[Observer], clock: ServerClock) -> None:
         # Looked up once: one of these is called for each job.
         self._begun = ears(observers, "attempt_begun")
         self._ended = ears(observers, "attempts_ended")
         self._reclaimed = ears(observers, "job_reclaimed")
         self._renewed = ears(observers, "leases_renewed")
         self._untold: list[_End] = []
-        self._clock = ServerClock()
-
-    def begin(self, clock: ServerClock) -> None:
-        """The worker begins: it knows the server's time."""
         self._clock = clock
 
     def begun(self, claimed: Sequence[Running]) -> None:
@@ -106,7 +102,7 @@ class Observing:
                 )
             )
         if told:
-            _tell(self._ended, told)
+            _tell(self._ended, tuple(told))
 
     def reclaimed(self, queue: str, jobs: Sequence[Reclaimed]) -> None:
         """Jobs were taken from workers that are gone."""
@@ -123,9 +119,9 @@ def _tell(told: Sequence[Ear], *facts: object, **words: object) -> None:
         each.tell(*facts, **words)
 
 
-def observing(observers: Sequence[Observer]) -> Observing | None:
+def observing(observers: Sequence[Observer], clock: ServerClock) -> Observing | None:
     """None where nobody observes: then the worker asks nobody."""
-    return Observing(observers) if observers else None
+    return Observing(observers, clock) if observers else None
 
 
 def _ending_of(job: ClaimedJob, settlement: Settlement | None, answer: Settled) -> Ending:

@@ -21,7 +21,7 @@ TRY_BROKEN_S = 2.0
 """Between looks whether somebody has mended a queue's index."""
 
 
-class _Entry(msgspec.Struct, frozen=True, gc=False):
+class _Entry(msgspec.Struct, frozen=True):  # followed by the collector: `done` leads to the worker, and back
     store: Store
     settlement: Settlement
     done: Callable[[Settled], None]

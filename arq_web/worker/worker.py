@@ -25,7 +25,7 @@ from arq_web import events
 from arq_web.config import Config
 from arq_web.errors import InvalidConfig, StoreError
 from arq_web.events import emit
-from arq_web.middleware import AttemptMiddleware, Observer, Selective
+from arq_web.middleware import AttemptMiddleware, Observer, inside_worker
 from arq_web.queue import DEFAULT_QUEUE, Queue, QueueSet
 from arq_web.registry import Registry
 from arq_web.retry import Backoff, to_ms
@@ -130,28 +130,28 @@ class Worker:
             self._isolation.check_importable(task)
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
-        self._observing, self._middleware = observing(observers), middleware
+        self._observers, self._middleware = observers, middleware
         self.vitals = Vitals(self._table, self._stores, self._stopping, task_count=len(registry))
 
     async def run(self) -> None:
         """Work until told to stop (in a burst: until nothing is left), then drain. Returns when every attempt ended."""
+        with inside_worker(self._middleware):
+            await self._run()
+        done = self.counts
+        ends = {"succeeded": done.succeeded, "failed": done.failed, "released": done.released}
+        emit(events.WORKER_STOPPED, worker=self.id, **ends)
+
+    async def _run(self) -> None:
         async with self._running_parts() as claimer:
-            self._say_started()
             if self.options.owns_process:
                 spare_what_lives(self.options.concurrency)
+            self._say_started()
             if self.options.burst is not None:
                 await asyncio.gather(*(each.catch_up() for each in self._companions))
             await self._claim_until_stopped(claimer)  # from here: no new jobs
             await claimer.aclose()  # its outstanding wait would take a wake marker from the others
             await self._drain()  # leases are still renewed; leftovers are released
             await self._leave()
-        emit(
-            events.WORKER_STOPPED,
-            worker=self.id,
-            succeeded=self.counts.succeeded,
-            failed=self.counts.failed,
-            released=self.counts.released,
-        )
 
     def stop(self) -> None:
         """Begin to stop: no new claims, drain, hand back leftovers. Again: do not wait for running jobs any longer."""
@@ -175,27 +175,10 @@ class Worker:
         """Everything that runs beside the claimer; what keeps the drain safe ends last."""
         config = self._config
         self._clock, self._outage = ServerClock(), Outage()
-        if self._observing is not None:
-            self._observing.begin(self._clock)
-        for layer in self._middleware:
-            if isinstance(layer, Selective):
-                layer.enter_worker()  # the attempts' contexts are copies of this one
+        self._observing = observing(self._observers, self._clock)
         self._leases = self._make_leases(config)
         self._settler = Settler(self.id, self._leases, self._outage)
-        claimer = self._claimer = Claimer(
-            self._stores,
-            self._table,
-            self._queues.connections.waiter,
-            worker=self.id,
-            kind=self.options.kind,
-            lease_ms=int(config.lease_s * 1000),
-            settler=self._settler,
-            leases=self._leases,
-            outage=self._outage,
-            clock=self._clock,
-            on_claimed=self._start_attempts,
-            most_jobs=self.options.most_jobs,
-        )
+        claimer = self._claimer = self._make_claimer(config)
         reclaimer = Reclaimer(
             self._stores, claimer.lease_counts, self._neighbours, self._outage, self._clock, self._observing
         )
@@ -239,6 +222,22 @@ class Worker:
             clock=self._clock,
             may_exit=self.options.owns_process,
             observing=self._observing,
+        )
+
+    def _make_claimer(self, config: Config) -> Claimer:
+        return Claimer(
+            self._stores,
+            self._table,
+            self._queues.connections.waiter,
+            worker=self.id,
+            kind=self.options.kind,
+            lease_ms=int(config.lease_s * 1000),
+            settler=self._settler,
+            leases=self._leases,
+            outage=self._outage,
+            clock=self._clock,
+            on_claimed=self._start_attempts,
+            most_jobs=self.options.most_jobs,
         )
 
     async def _claim_until_stopped(self, claimer: Claimer) -> None:

@@ -17,6 +17,7 @@ from arq_web.cli.top_view import SORTS, View, frame, frame_object
 from arq_web.job import JobInfo, ProgressInfo
 from arq_web.store.inspection import Inspector
 from arq_web.store.measuring import Measured
+from arq_web.store.messages import WorkerSeen
 from arq_web.store.store import WorkerKind
 from tests.cli.drawing import draw
 from tests.cli.shop import fail, nap
@@ -442,7 +443,14 @@ async def _runs(queue: Queue, job_id: str) -> bool:
 
 
 async def _worker_of(queue: Queue) -> str:
-    [worker] = await queue.store.workers()
+    found: list[WorkerSeen] = []
+
+    async def has_claimed() -> bool:
+        found[:] = await queue.store.workers()
+        return bool(found)
+
+    await wait_until(has_claimed, description="its first claim")
+    [worker] = found
     return worker.id
 
 

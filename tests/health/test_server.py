@@ -209,7 +209,7 @@ async def test_who_comes_in_just_as_it_ends_leaves_nothing_open(ticks: int) -> N
         assert _has_ended(late)
 
 
-async def test_a_process_without_a_free_file_answers_when_it_has_one_again() -> None:
+async def test_a_process_without_a_free_file_answers_when_it_has_one_again(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever waits stays in the kernel's queue; the loop is not called for it again and again."""
     listening = open_port(HOST, 0)
     port: int = listening.getsockname()[1]
@@ -230,6 +230,7 @@ async def test_a_process_without_a_free_file_answers_when_it_has_one_again() -> 
         said = await status(port, "/livez")
 
     assert (tried, said) == (1, 200)
+    assert caplog.text.count("no probe can be answered for now") == 1
 
 
 async def test_one_that_is_stopped_as_it_starts_ends_as_well() -> None:

@@ -35,6 +35,25 @@ async def test_the_first_layer_is_the_outermost(make: MakeHub) -> None:
     assert notes == ["a in", "b in", "b out", "a out"]
 
 
+async def test_a_layer_that_has_whatever_it_is_asked_for_is_called(make: MakeHub) -> None:
+    """A proxy, a mock: it says of itself nothing that we would have to believe."""
+    notes: list[str] = []
+
+    class Proxy:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: True
+
+        async def __call__(self, job: IncomingJob, call_next: Next) -> Any:
+            notes.append(job.task)
+            return await call_next(job)
+
+    hub = make(middleware=[Proxy()])
+    async with working(hub):
+        await (await hub.queue().enqueue(tasks.number)).result(10)
+
+    assert notes == [tasks.number.name]
+
+
 @pytest.mark.parametrize("greet", [tasks.greet, tasks.greet_in_thread], ids=["async", "def"])
 async def test_the_tenant_of_a_request_is_the_jobs(make: MakeHub, greet: Any) -> None:
     """The header travels, and the context variable is set where the task runs: in a thread, too."""

@@ -367,6 +367,19 @@ async def test_a_job_that_was_not_chosen_has_no_span_and_neither_has_what_it_beg
     assert not recorder.spans  # nor the "work" of the outer one, made by the SDK as the child of what is not sampled
 
 
+@pytest.mark.parametrize("sample", [0, 1])
+async def test_whoever_runs_a_worker_keeps_his_own_span(
+    redis_url: str, namespace: str, recorder: Recorder, sample: int
+) -> None:
+    """What the worker sets for its attempts goes with it."""
+    hub = make_hub(redis_url, namespace, inner, tracing=Tracing(sample=sample, tracer_provider=recorder.provider))
+    with recorder.tracer.start_as_current_span("caller") as caller:
+        await hub.worker(burst=True).run()
+
+        assert trace.get_current_span() is caller
+    await hub.aclose()
+
+
 @pytest.mark.parametrize("layers", [[], [beside]], ids=["alone", "beside another layer"])
 async def test_a_share_of_the_attempts_is_recorded(
     redis_url: str, namespace: str, recorder: Recorder, layers: list[AttemptMiddleware]

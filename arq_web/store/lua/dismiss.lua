@@ -1,6 +1,7 @@
 -- dismiss: take a job out of sight. One that waits is cancelled, one that runs is asked to end; what has ended stays for a
 -- minute, for replies that were lost, without its result or error.
--- Returns 'dismissed', 'requested' (it runs yet) or 'absent'. Safe to send twice. Uses _places, _kept, _end.
+-- Returns 'dismissed', 'requested' (it runs yet) or 'absent'. Safe to send twice, but where another
+-- job has taken the id between the two. Uses _places, _kept, _end.
 local id = ARGV[1]
 
 local j = read_many({ id })[1]
