@@ -14,6 +14,7 @@ from arq_web import Queue
 from arq_web.health.merged import merged_metrics
 from tests.health.app import block, nap
 from tests.health.support import HEALTH_APP, becomes, body, get, status
+from tests.support.freezing import frozen
 from tests.support.journal import read_journal
 from tests.support.projects import Project, Running
 from tests.support.waiting import wait_until
@@ -85,14 +86,10 @@ async def test_one_blocked_process_is_enough_to_be_not_alive(project: Project, q
 async def test_a_stopped_process_is_not_alive_though_it_says_nothing(project: Project, port: int) -> None:
     """Frozen: it renews nothing either. The answer comes within the three seconds of a probe."""
     running = await start(project, port)
-    frozen = running.processes(2)[0]
-    os.kill(frozen, signal.SIGSTOP)
-    try:
+    async with frozen(running.processes(2)[0]):
         began_s = time.monotonic()
         wrong = await body(port, "/livez")
         took_s = time.monotonic() - began_s
-    finally:
-        os.kill(frozen, signal.SIGCONT)
 
     assert wrong["reasons"] == {"process 2": "it does not answer"}
     assert took_s < 3
@@ -132,10 +129,9 @@ async def test_a_process_that_is_not_up_yet_makes_it_not_ready_but_leaves_it_ali
     await wait_until(lambda: len(running.processes(2)) == 2, description="its successor is started")
     slow = running.processes(2)[1]
 
-    os.kill(slow, signal.SIGSTOP)
-    seen = await status(port, "/livez"), await status(port, "/readyz"), await status(port, "/startupz")
-    (project.folder / "hold").unlink()
-    os.kill(slow, signal.SIGCONT)
+    async with frozen(slow):
+        seen = await status(port, "/livez"), await status(port, "/readyz"), await status(port, "/startupz")
+        (project.folder / "hold").unlink()
 
     assert seen == (200, 503, 503)
     await becomes(port, "/readyz", 200)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from arq_web import Config, JobState, Queue
 from arq_web.health.server import open_port
 from tests.health.app import block, nap
 from tests.health.support import HEALTH_APP, HOST, becomes, body, get, reasons, status
+from tests.support.freezing import frozen
 from tests.support.journal import counts, read_journal
 from tests.support.ports import free_port
 from tests.support.projects import Project, project_in
@@ -35,15 +33,6 @@ class WorkerSettings:
     queue_name = "q-" + os.environ["ARQ_WEB_NAMESPACE"]
     redis_settings = RedisSettings.from_dsn(os.environ["REDIS_URL"])
 """
-
-
-@contextmanager
-def _stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def started(project: Project) -> int:
@@ -136,7 +125,7 @@ async def test_a_redis_that_is_silent_is_no_redis(tmp_path: Path) -> None:
                 await wait_until(lambda: started(project), description="it has leases to renew")
             await becomes(port, "/readyz", 200)
 
-            with _stopped(server.pid):
+            async with frozen(server.pid):
                 await becomes(port, "/readyz", 503)
                 began_s = time.monotonic()
                 seen = [(await status(port, "/livez"), await status(port, "/readyz")) for _ in range(6)]

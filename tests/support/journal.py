@@ -22,7 +22,7 @@ class Entry:
 
 def note(what: str, job_id: str, attempt: int) -> None:
     """Append a line to the journal named by the environment: one write, so lines of many processes do not mix."""
-    line = f"{what} {job_id} {attempt} {os.getpid()} {time.monotonic():.3f}\n"
+    line = f"{what} {job_id} {attempt} {os.getpid()} {time.monotonic():.6f}\n"  # a job may start within a millisecond
     handle = os.open(os.environ["TEST_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(handle, line.encode())
