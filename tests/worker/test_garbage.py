@@ -60,7 +60,10 @@ async def test_thresholds_of_the_apps_own_stay(project: Project, queue: Queue) -
 
 
 async def test_a_collector_that_is_off_is_left_alone(project: Project, queue: Queue) -> None:
-    assert (await seen(project, queue, more="gc.disable()")) == (0, *gc.get_threshold())
+    frozen, *thresholds = await seen(project, queue, more="gc.disable()")
+
+    assert frozen < 1_000  # some of Python's own are, from 3.12 on
+    assert tuple(thresholds) == gc.get_threshold()
 
 
 async def test_a_worker_in_somebody_elses_process_leaves_its_collector_alone(redis_url: str, namespace: str) -> None:
