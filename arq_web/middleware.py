@@ -22,8 +22,9 @@ The first of a list is the outermost.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import CoroutineType
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
@@ -143,23 +144,23 @@ class Observer(Protocol):
         return
 
 
-class Selective:
+class Selective(ABC):
     """A layer around attempts that has something to do for a few of them only (not part of the stable API)."""
 
+    @abstractmethod
     async def __call__(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
         """For an attempt that it has not passed by."""
-        return await call_next(job)
 
+    @abstractmethod
     def inside_worker(self) -> AbstractContextManager[object]:
         """Around the whole run of a worker: what it sets in the context is there when an attempt begins."""
-        return nullcontext()
 
+    @abstractmethod
     def passes_by(self, headers: Mapping[str, str]) -> bool:
         """Asked once for each attempt, in its context: True, and the layer is not called for it.
 
         Where no other layer is, such an attempt costs as little as one without middleware.
         """
-        return not headers
 
 
 @contextmanager

@@ -115,7 +115,10 @@ class Tracing:
     @contextmanager
     def inside_worker(self) -> Iterator[None]:
         """Let attempts begin as those that nobody is to see, so that no time goes into saying it of each."""
-        token = attach(_UNSEEN if self._sample < 1 else get_current())
+        if self._sample >= 1:
+            yield
+            return
+        token = attach(_UNSEEN)
         try:
             yield
         finally:
@@ -217,7 +220,6 @@ class _AroundAttempt(Selective):
 
     def __init__(self, tracing: Tracing) -> None:
         self.__qualname__ = type(tracing).__qualname__  # for messages
-        self.passes_by = tracing.passes_by  # type: ignore[method-assign] # for one call less
         self._tracing = tracing
 
     async def __call__(self, job: IncomingJob, call_next: CallNext[IncomingJob]) -> Any:
@@ -225,6 +227,9 @@ class _AroundAttempt(Selective):
 
     def inside_worker(self) -> AbstractContextManager[object]:
         return self._tracing.inside_worker()
+
+    def passes_by(self, headers: Mapping[str, str]) -> bool:
+        return self._tracing.passes_by(headers)
 
 
 class _Unseen(NonRecordingSpan):
