@@ -207,20 +207,21 @@ async def _has_progress(job: Job[int], pid: int | None = None) -> bool:
     return progress is not None and (pid is None or progress.message == f"began in {pid}")
 
 
-async def _copy(redis: Redis, namespace: str) -> dict[bytes, bytes]:
-    """All that a replica has received until now."""
+async def _copy(redis: Redis, namespace: str) -> dict[bytes, tuple[int, bytes]]:
+    """All that a replica has received until now: each key's life in milliseconds (0: no end), and its content."""
     found = {}
     async for key in redis.scan_iter(match=f"{namespace}:*", count=1000):
-        if (content := await redis.dump(key)) is not None:
-            found[key] = content
+        life_ms, content = await redis.pttl(key), await redis.dump(key)
+        if content is not None:
+            found[key] = (max(life_ms, 0), content)
     return found
 
 
-async def _restore(redis: Redis, namespace: str, replica: dict[bytes, bytes]) -> None:
+async def _restore(redis: Redis, namespace: str, replica: dict[bytes, tuple[int, bytes]]) -> None:
     """Let the replica be the server now: what it had not received has never been."""
     keys = [key async for key in redis.scan_iter(match=f"{namespace}:*", count=1000)]
     async with redis.pipeline(transaction=True) as pipeline:
         await pipeline.delete(*keys)  # queued: sent by execute
-        for key, content in replica.items():
-            await pipeline.restore(key, 0, content)
+        for key, (life_ms, content) in replica.items():
+            await pipeline.restore(key, life_ms, content)
         await pipeline.execute()
