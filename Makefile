@@ -14,7 +14,7 @@ PIP = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs format pytest chaos bench bench-all real-arq clean require-python require-redis
+.PHONY: help demo test lint types docs format pytest fuzz chaos bench bench-all real-arq clean require-python require-redis
 
 help: ## List the targets
 	@printf 'make <target> [PYTHON=python3.12] [FRAMEWORK=fastapi|litestar] [TESTS=tests/store] [BENCH=--quick]\n\n'
@@ -39,6 +39,9 @@ docs: $(VENV)/.installed-test ## Build the docs into site/; a warning is an erro
 
 pytest: require-redis real-arq ## Run the tests alone (TESTS=tests/store for a part)
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(TESTS) # most of them wait: for processes, leases, ticks
+
+fuzz: require-redis ## The tests that make up their examples, with other examples each time
+	ARQ_WEB_FUZZ=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m hypothesis $(or $(TESTS),tests)
 
 chaos: require-redis ## Every fault on purpose, the slow ones too, and a table of what became of the jobs
 	$(BIN)/python -m pytest -n 2 -m '' tests/chaos

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis as redis_sync
 import redis.asyncio as redis_async
+from hypothesis import settings
 
 from tests.support.databases import postgres_or_skip
 from tests.support.leaks import delete_keys, leaked_keys
@@ -20,6 +22,11 @@ from tests.support.redis_server import NoRedisServer, RedisServer, running_redis
 
 # A shell's background job ignores SIGINT, and so would every process that the tests start: Ctrl-C would not be tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples each time: a change is not held up by what it has nothing to do with. `make fuzz` looks at others.
+settings.register_profile("same examples", derandomize=True)
+settings.register_profile("other examples", derandomize=False, print_blob=True)
+settings.load_profile("other examples" if os.environ.get("ARQ_WEB_FUZZ") else "same examples")
 
 
 @pytest.fixture(scope="session")

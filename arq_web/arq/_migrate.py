@@ -238,7 +238,7 @@ class Migration:
                 before = len(pipe.command_stack)
                 pipe.evalsha(create, 1, base, *enqueue_arguments([new]))
                 if kind == ABORTED:
-                    pipe.evalsha(cancel, 1, base, *scripts.CANCEL.arguments(id=new.id))
+                    pipe.evalsha(cancel, 1, base, *scripts.CANCEL.arguments(id=new.id, nonce=new.nonce))
                 prefixes = (_JOB, _RETRY, _IN_PROGRESS)
                 keys = (base + b"j:" + new.id.encode(), self._queue, _ABORT, *(p + waiting.id for p in prefixes))
                 pipe.evalsha(forget, len(keys), *keys, waiting.id, new.task, new.nonce)

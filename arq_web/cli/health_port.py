@@ -84,7 +84,6 @@ class HealthPort:
         routes = HealthRoutes(
             self._health.facts,
             lambda: () if self._health.vitals is None else self._health.vitals.stores,
-            concurrency=lambda: 0 if self._health.vitals is None else self._health.vitals.slots,
             metrics=lambda: self._metrics,
             max_lag_s=max_lag_s,
         )

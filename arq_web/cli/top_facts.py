@@ -50,6 +50,7 @@ class WorkerFacts:
     kind: str
     queues: tuple[str, ...]
     running: int
+    slots: int
     seen_ms: int
     """Since it was heard of last."""
 
@@ -153,7 +154,8 @@ def _sum(rates: Mapping[str, float], names: Sequence[str]) -> float:
 
 def _worker(seen: WorkerSeen, queue: str, running: int, now_ms: int) -> WorkerFacts:
     kind = "external" if seen.external else "embedded"
-    return WorkerFacts(seen.id, kind, (queue,), running, max(0, now_ms - (seen.expires_ms - WORKER_ALIVE_MS)))
+    seen_ms = max(0, now_ms - (seen.expires_ms - WORKER_ALIVE_MS))
+    return WorkerFacts(seen.id, kind, (queue,), running, seen.slots, seen_ms)
 
 
 def _merged(known: WorkerFacts | None, more: WorkerFacts) -> WorkerFacts:

@@ -15,10 +15,10 @@ from arq_web.logs import duration, printable
 SORTS = ("age", "task", "progress", "worker")
 """By what running jobs may be sorted."""
 _QUEUES = ("QUEUE", "READY", "SCHEDULED", "RUNNING", "DEAD", "REJECTED", "OLDEST", "IN/S", "OUT/S", "FAIL/S")
-_WORKERS = ("WORKER", "KIND", "RUNNING", "SEEN", "QUEUES")
+_WORKERS = ("WORKER", "KIND", "RUNNING", "SLOTS", "SEEN", "QUEUES")
 _RUNNING = ("AGE", "PROGRESS", "TASK", "JOB", "TRY", "QUEUE", "WORKER")
 _BAR_CELLS = 10
-_RIGHT = frozenset({*_QUEUES[1:], "RUNNING", "SEEN", "AGE", "TRY"})
+_RIGHT = frozenset({*_QUEUES[1:], "RUNNING", "SLOTS", "SEEN", "AGE", "TRY"})
 _FIXED_LINES = 9  # the head, three titles, a blank line before each part, the keys
 
 Row = Sequence[str]
@@ -72,7 +72,14 @@ def frame_object(facts: Snapshot) -> dict[str, Any]:
         "at": to_datetime(facts.at_ms).isoformat(),
         "queues": [_queue_object(queue) for queue in facts.queues],
         "workers": [
-            {"id": w.id, "kind": w.kind, "queues": list(w.queues), "running": w.running, "seen_s": w.seen_ms / 1000}
+            {
+                "id": w.id,
+                "kind": w.kind,
+                "queues": list(w.queues),
+                "running": w.running,
+                "slots": w.slots,
+                "seen_s": w.seen_ms / 1000,
+            }
             for w in facts.workers
         ],
         "running": [
@@ -134,7 +141,14 @@ def _queue_row(queue: QueueFacts) -> Row:
 
 
 def _worker_row(worker: WorkerFacts) -> Row:
-    return worker.id, worker.kind, str(worker.running), f"{duration(worker.seen_ms)} ago", ",".join(worker.queues)
+    return (
+        worker.id,
+        worker.kind,
+        str(worker.running),
+        str(worker.slots),
+        f"{duration(worker.seen_ms)} ago",
+        ",".join(worker.queues),
+    )
 
 
 def _running_row(info: JobInfo, now_ms: int, view: View) -> Row:

@@ -64,8 +64,6 @@ class HealthRoutes:
         facts: Callable[[], Facts | None],
         stores: Callable[[], Sequence[Store]],
         *,
-        concurrency: Callable[[], int],
-        embedded_concurrency: Callable[[], int] | None = None,
         metrics: Callable[[], object],
         max_lag_s: float = MAX_LAG_S,
     ) -> None:
@@ -74,13 +72,10 @@ class HealthRoutes:
         Args:
             facts: of this process's worker; None where it has none.
             stores: of the queues to look at; empty while they are not known.
-            concurrency: jobs that one external worker runs at the same time.
-            embedded_concurrency: the same of an embedded one; None: as many.
             metrics: the app's ``Metrics``; anything else where they are off.
             max_lag_s: how late the worker's loop may be.
         """
-        self._facts, self._stores, self._concurrency, self._metrics = facts, stores, concurrency, metrics
-        self._embedded_concurrency = embedded_concurrency or concurrency
+        self._facts, self._stores, self._metrics = facts, stores, metrics
         self._max_lag_s = max_lag_s
         self._redis, self._asked_at_s = "", -math.inf
 
@@ -135,7 +130,7 @@ class HealthRoutes:
             return HealthAnswer.of(404, {"error": f"No queue {queue!r} is served here; these are: {known}."})
         try:
             async with asyncio.timeout(REDIS_LIMIT_S):
-                scale = await scale_of(chosen, self._concurrency(), self._embedded_concurrency())
+                scale = await scale_of(chosen)
         except (StoreError, TimeoutError) as error:
             return HealthAnswer.of(503, {"error": _in_words(error)})
         return HealthAnswer.of(200, asdict(scale))

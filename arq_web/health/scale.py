@@ -21,20 +21,18 @@ class Scale:
     running: int
     """By all workers."""
     slots: int
-    """What the workers can run at the same time, if all have the concurrency that the one that is asked knows of."""
+    """How many jobs these workers can run at the same time, each by its own concurrency."""
     scheduled: int
     """Due later, or to be retried later."""
     workers: int
     """That were heard of in the last ten seconds; embedded ones count only where there are no others."""
 
 
-async def scale_of(stores: Sequence[Store], concurrency: int, embedded_concurrency: int) -> Scale:
+async def scale_of(stores: Sequence[Store]) -> Scale:
     """Look at queues: two round trips, all at the same time, and cheap however much is in them.
 
     Args:
         stores: of the queues.
-        concurrency: jobs that one external worker runs at the same time.
-        embedded_concurrency: the same of an embedded one.
 
     Raises:
         StoreUnavailable, StoreRefused, StoreCorrupt: Redis did not answer as it should.
@@ -42,14 +40,14 @@ async def scale_of(stores: Sequence[Store], concurrency: int, embedded_concurren
     measured, seen = await asyncio.gather(
         asyncio.gather(*map(measure, stores)), asyncio.gather(*(store.workers() for store in stores))
     )
-    workers = [worker for of_queue in seen for worker in of_queue]
-    external = {worker.id for worker in workers if worker.external}
-    names = external or {worker.id for worker in workers}
+    workers = {worker.id: worker for of_queue in seen for worker in of_queue}  # one may serve several queues
+    external = [worker for worker in workers.values() if worker.external]
+    counted = external or list(workers.values())
     return Scale(
         ready=sum(each.ready for each in measured),
         oldest_ready_age_s=max((each.oldest_ready_age_ms for each in measured), default=0) / 1000,
         running=sum(each.running for each in measured),
-        slots=len(names) * (concurrency if external else embedded_concurrency),
+        slots=sum(worker.slots for worker in counted),
         scheduled=sum(each.scheduled for each in measured),
-        workers=len(names),
+        workers=len(counted),
     )

@@ -32,8 +32,6 @@ class AppHealth:
         self._routes = HealthRoutes(
             self._facts,
             lambda: [hub.queues.store(name) for name in hub.queue_names],
-            concurrency=lambda: hub.config.concurrency,
-            embedded_concurrency=lambda: hub.config.embedded_concurrency,
             metrics=lambda: hub.metrics,
         )
 

@@ -203,6 +203,8 @@ class WorkerSeen:
 
     id: str
     external: bool
+    slots: int
+    """How many jobs it can run at the same time."""
     expires_ms: int
 
 

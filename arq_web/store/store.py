@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -109,8 +110,13 @@ class Store:
             attended = _int(reply[0]) == 1
         return EnqueueReply(answers, attended)
 
-    async def claim(self, worker: str, kind: WorkerKind, token: str, limit: int, lease_ms: int) -> ClaimReply:
-        """Take up to ``limit`` ready jobs. The same ``token`` again returns the same jobs."""
+    async def claim(
+        self, worker: str, kind: WorkerKind, token: str, limit: int, lease_ms: int, *, slots: int = 1
+    ) -> ClaimReply:
+        """Take up to ``limit`` ready jobs. The same ``token`` again returns the same jobs.
+
+        ``slots``, here and below: how many jobs the worker can run at the same time, for those who ask how many can.
+        """
         reply = await self._run_list(
             scripts.CLAIM,
             scripts.CLAIM.arguments(
@@ -121,6 +127,7 @@ class Store:
                 lease_ms=lease_ms,
                 alive_ms=WORKER_ALIVE_MS,
                 keep_dead_ms=self._keep_dead_ms,
+                slots=slots,
             ),
         )
         now_ms, next_due_ms, lease_count, ready_count, standby = (_int(value) for value in reply[:5])
@@ -153,6 +160,7 @@ class Store:
         held: Sequence[Held],
         *,
         asked_ms: int = 0,
+        slots: int = 1,
     ) -> list[Argument]:
         """The arguments of one renewal: sent by the renewal thread over its own connection.
 
@@ -170,6 +178,7 @@ class Store:
             alive_ms=WORKER_ALIVE_MS,
             last_token=last_token or "-",
             asked_ms=asked_ms,
+            slots=slots,
         )
 
     async def renew(
@@ -198,17 +207,20 @@ class Store:
         ]
         return ReclaimReply(_int(reply[0]), _int(reply[1]), _int(reply[2]), jobs)
 
-    async def cancel(self, job_id: str, *, by_worker: bool = False) -> str:
+    async def cancel(self, job_id: str, *, by_worker: bool = False, nonce: str | None = None) -> str:
         """``cancelled``, ``requested``, ``finished`` or ``absent``.
 
         ``by_worker``: a job that waits is not ended here but given to a worker, marked, which ends it before it starts.
+        ``nonce``, here and below: of this request, which acts once; None: a new request.
         """
-        arguments = scripts.CANCEL.arguments(("by_worker",) if by_worker else (), id=job_id)
+        rest = ("by_worker",) if by_worker else ()
+        arguments = scripts.CANCEL.arguments(rest, id=job_id, nonce=nonce or secrets.token_urlsafe(8))
         return _text(await self._run(scripts.CANCEL, arguments))
 
-    async def dismiss(self, job_id: str) -> str:
+    async def dismiss(self, job_id: str, *, nonce: str | None = None) -> str:
         """``dismissed``, ``requested`` (it runs yet, and is asked to end) or ``absent``."""
-        return _text(await self._run(scripts.DISMISS, scripts.DISMISS.arguments(id=job_id)))
+        arguments = scripts.DISMISS.arguments(id=job_id, nonce=nonce or secrets.token_urlsafe(8))
+        return _text(await self._run(scripts.DISMISS, arguments))
 
     async def redrive(self, job_id: str, nonce: str) -> str:
         """``redriven``, ``live``, ``succeeded``, ``held`` or ``absent``."""
@@ -283,10 +295,10 @@ class Store:
         assert isinstance(reply, list)
         return [raw if isinstance(raw, bytes) else None for raw in reply]
 
-    async def leave(self, worker: str, kind: WorkerKind) -> None:
+    async def leave(self, worker: str, kind: WorkerKind, *, slots: int = 1) -> None:
         """A worker ends: it does not count as listening any more."""
         connection = self.connections.get(self.base)
-        await connection.execute("ZREM", self.base + b"workers", f"{kind.value} {worker}")
+        await connection.execute("ZREM", self.base + b"workers", f"{kind.value}{slots} {worker}")
 
     async def workers(self) -> list[WorkerSeen]:
         """Workers that claimed or renewed in the last ten seconds."""
@@ -298,8 +310,9 @@ class Store:
         assert isinstance(reply, list)
         seen = []
         for i in range(0, len(reply), 2):
-            kind, _, name = _bytes(reply[i]).decode(errors="replace").partition(" ")
-            seen.append(WorkerSeen(name, kind == "x", int(float(_bytes(reply[i + 1])))))
+            sign, _, name = _bytes(reply[i]).decode(errors="replace").partition(" ")
+            slots = int(sign[1:]) if sign[1:].isdecimal() else 0
+            seen.append(WorkerSeen(name, sign.startswith("x"), slots, int(float(_bytes(reply[i + 1])))))
         return seen
 
     async def server_now_ms(self) -> int:

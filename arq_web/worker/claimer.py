@@ -175,7 +175,9 @@ class Claimer:
         while True:
             sent_at_s = time.monotonic()
             try:
-                reply = await store.claim(self._worker, self._kind, token, limit, self._lease_ms)
+                reply = await store.claim(
+                    self._worker, self._kind, token, limit, self._lease_ms, slots=self._table.slots
+                )
             except StoreCorrupt as error:
                 self._broken_until_s[store.queue] = time.monotonic() + IDLE_S
                 self._next_due_ms.pop(store.queue, None)

@@ -159,7 +159,13 @@ class LeaseKeeper:
             for running in held.attempts
         ]
         arguments = held.store.renew_arguments(
-            self._worker, self._kind, self._lease_ms, held.last_token, leases, asked_ms=asked_ms
+            self._worker,
+            self._kind,
+            self._lease_ms,
+            held.last_token,
+            leases,
+            asked_ms=asked_ms,
+            slots=self._table.slots,
         )
         for running, code in zip(held.attempts, self._evaluate(held.store.base, arguments), strict=True):
             if Renewed(code) is not Renewed.KEPT:

@@ -281,7 +281,7 @@ class Worker:
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(LEAVE_LIMIT_S):
                 for store in self._stores:
-                    await store.leave(self.id, self.options.kind)
+                    await store.leave(self.id, self.options.kind, slots=self.options.concurrency)
 
     async def _wait_for_attempts(self, limit_s: float, *, impatient: bool = True) -> None:
         empty = asyncio.create_task(self._table.wait_until_empty())

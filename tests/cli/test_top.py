@@ -382,7 +382,7 @@ def _crowd() -> Snapshot:
     now_ms = 1_700_000_000_000
     measured = Measured(now_ms, 5, 4, 50, 2, 1, 61_000)
     queues = [QueueFacts(f"queue-{n}", measured, 1.5, 0.5, 0.0) for n in range(20)]
-    workers = [WorkerFacts(f"host:{n}:aa", "external", ("queue-1",), 2, 400) for n in range(30)]
+    workers = [WorkerFacts(f"host:{n}:aa", "external", ("queue-1",), 2, 10, 400) for n in range(30)]
     running = [
         JobInfo(
             id=f"{n:032x}",

@@ -23,7 +23,6 @@ def routes_of(hub: Hub, facts: Facts | None = None) -> HealthRoutes:
     return HealthRoutes(
         lambda: facts,
         lambda: [hub.queues.store(name) for name in hub.queue_names],
-        concurrency=lambda: 10,
         metrics=lambda: hub.metrics,
     )
 
@@ -83,7 +82,7 @@ async def test_a_queue_that_is_overwritten_makes_no_number_up(redis_url: str, na
 
 async def test_nothing_is_asked_of_queues_that_are_not_known_yet() -> None:
     """While the app is imported there is no Redis to ask."""
-    routes = HealthRoutes(Facts, lambda: (), concurrency=lambda: 0, metrics=lambda: None)
+    routes = HealthRoutes(Facts, lambda: (), metrics=lambda: None)
 
     answers = {path: (await routes.answer(path)).status for path in ("/livez", "/readyz", "/startupz", "/scale")}
 
@@ -93,7 +92,7 @@ async def test_nothing_is_asked_of_queues_that_are_not_known_yet() -> None:
 async def test_a_dead_thread_of_renewals_is_null_in_json() -> None:
     """JSON has no infinity: who reads it would fail at the moment when it matters."""
     facts = Facts(is_working=True, renewed_ago_s=float("inf"), lease_s=8.0, tasks=1)
-    answer = await HealthRoutes(lambda: facts, lambda: (), concurrency=lambda: 0, metrics=lambda: None).answer("/livez")
+    answer = await HealthRoutes(lambda: facts, lambda: (), metrics=lambda: None).answer("/livez")
 
     assert answer.status == 503
     assert b'"renewed_ago_s":null' in answer.body

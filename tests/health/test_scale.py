@@ -21,16 +21,16 @@ from tests.support.waiting_jobs import make_older
 async def test_the_numbers_are_right(
     project: Project, queue: Queue, redis: redis_async.Redis, namespace: str, port: int
 ) -> None:
-    """Two run; five wait, the oldest with the lowest priority; one is due later. Each of two workers has one slot."""
+    """Four run; five wait, the oldest with the lowest priority; one is due later. One worker of two has three slots."""
     base = base_key(namespace, "default")
-    for each in (port, free_port()):
-        await project.start(HEALTH_APP, "-c", "1", "--health-port", str(each))
-    long = await queue.enqueue_many([nap.call(60_000) for _ in range(2)])
+    for slots, each in ((1, port), (3, free_port())):
+        await project.start(HEALTH_APP, "-c", str(slots), "--health-port", str(each))
+    long = await queue.enqueue_many([nap.call(60_000) for _ in range(4)])
 
     def are_running() -> bool:
-        return sum(counts(read_journal(project.folder / "journal"), "start").values()) == 2
+        return sum(counts(read_journal(project.folder / "journal"), "start").values()) == 4
 
-    await wait_until(are_running, description="both slots are taken")
+    await wait_until(are_running, description="all slots are taken")
     high = await queue.enqueue_many([nap.options(priority=5).call(1) for _ in range(3)])
     plain = await queue.enqueue(nap, 1)
     low = await queue.enqueue(nap.options(priority=-10), 1)
@@ -42,14 +42,14 @@ async def test_the_numbers_are_right(
     unknown = await status(port, "/scale/nobodys")
 
     assert 600 <= default.pop("oldest_ready_age_s") < 610
-    assert default == {"ready": 5, "running": 2, "slots": 2, "scheduled": 1, "workers": 2}
+    assert default == {"ready": 5, "running": 4, "slots": 4, "scheduled": 1, "workers": 2}
     assert 600 <= whole.pop("oldest_ready_age_s") < 610
     assert whole == default
     assert mail == {
         "ready": 0,
         "oldest_ready_age_s": 0.0,
         "running": 0,
-        "slots": 2,
+        "slots": 4,
         "scheduled": 0,
         "workers": 2,
     }

@@ -313,11 +313,12 @@ class Walk(RuleBasedStateMachine):
                 self.take_wake_marker()
 
     def cancel(self, job_id: str, *, by_worker: bool) -> None:
+        nonce = self.new_nonce()
         self.send(
             Message(
-                f"cancel {job_id}{' by a worker' if by_worker else ''}",
-                lambda store, moved_ms: store.cancel(job_id, by_worker=by_worker),
-                lambda model, now, about: model.cancel(now, job_id, by_worker=by_worker),
+                f"cancel {job_id}{' by a worker' if by_worker else ''} {nonce}",
+                lambda store, moved_ms: store.cancel(job_id, by_worker=by_worker, nonce=nonce),
+                lambda model, now, about: model.cancel(now, nonce, job_id, by_worker=by_worker),
             )
         )
 
@@ -370,11 +371,12 @@ class Walk(RuleBasedStateMachine):
         )
 
     def dismiss(self, job_id: str) -> None:
+        nonce = self.new_nonce()
         self.send(
             Message(
-                f"dismiss {job_id}",
-                lambda store, moved_ms: store.dismiss(job_id),
-                lambda model, now, about: model.dismiss(now, job_id),
+                f"dismiss {job_id} {nonce}",
+                lambda store, moved_ms: store.dismiss(job_id, nonce=nonce),
+                lambda model, now, about: model.dismiss(now, nonce, job_id),
             )
         )
 

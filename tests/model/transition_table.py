@@ -52,6 +52,7 @@ CLAIM_KEPT_MS = 60_000
 """For how long after its lease a worker's last claim is known."""
 LOOK_KEPT_MS = 60_000
 WATCH_MS = 60_000
+ANSWER_KEPT_MS = 60_000
 WAKE_MS = 60_000
 WEEK_MS = 604_800_000
 MOST_SPARED = 2
@@ -66,6 +67,8 @@ class Queue:
         self.present: dict[str, int] = {}
         self.schedules: dict[str, Schedule] = {}
         self.keys: dict[str, Key] = {}
+        self.told: dict[str, tuple[str, int]] = {}
+        """What a request was told that acts once, by its nonce; and until when that is known."""
         self.counted: Counter[str] = Counter()
         self.last_look = self.grace_until = self.look_known_until = self.awake_until = 0
         self._lined_up = 0
@@ -104,7 +107,7 @@ class Queue:
         self.pass_to(now)
         self._show_up(now, kind, worker)
         me = self.workers.setdefault(worker, Worker())
-        is_standby = kind == "s" and any(name.startswith("x ") for name in self.present)
+        is_standby = kind == "s" and any(name.startswith("x") for name in self.present)
         taken: list[Job] = []
         if me.last_token == token:
             brought = [self.jobs[name] for name in me.brought if name in self.jobs]
@@ -207,9 +210,11 @@ class Queue:
         earliest = min((job.lease for job in self.leased()), default=0)
         return self.grace_until, earliest, [(job.id, job.state, job.crashes, job.worker) for job in taken]
 
-    def cancel(self, now: int, job_id: str, *, by_worker: bool = False) -> str:
+    def cancel(self, now: int, nonce: str, job_id: str, *, by_worker: bool = False) -> str:
         """End what waits, or let a worker end it; ask for the end of what runs."""
         self.pass_to(now)
+        if nonce in self.told:
+            return self.told[nonce][0]
         job = self.jobs.get(job_id)
         if job is None:
             return "absent"
@@ -217,12 +222,14 @@ class Queue:
             return "cancelled" if job.state is JobState.CANCELLED else "finished"
         if job.state is not JobState.RUNNING and not by_worker:
             self._finish(now, job, JobState.CANCELLED)
-            return "cancelled"
-        if job.state is not JobState.RUNNING and not job.is_cancel_requested:
+            return self._remember(now, nonce, "cancelled")
+        if job.is_cancel_requested:
+            return "requested"
+        if job.state is not JobState.RUNNING:
             job.due = 0
             self._back_to_head(now, job)
         job.is_cancel_requested = True
-        return "requested"
+        return self._remember(now, nonce, "requested")
 
     def redrive(self, now: int, job_id: str, nonce: str) -> str:
         """Begin again what ended without success. Attempts go on counting: the fence needs them."""
@@ -284,9 +291,11 @@ class Queue:
         job.is_alone = False
         return True
 
-    def dismiss(self, now: int, job_id: str) -> str:
+    def dismiss(self, now: int, nonce: str, job_id: str) -> str:
         """Nobody is to see it, or what it comes to. Its record stays a minute, for requests that are sent again."""
         self.pass_to(now)
+        if nonce in self.told:
+            return self.told[nonce][0]
         job = self.jobs.get(job_id)
         if job is None:
             return "absent"
@@ -295,13 +304,13 @@ class Queue:
         job.is_dismissed, job.is_result_kept = True, False
         if job.state is JobState.RUNNING:
             job.is_cancel_requested = True
-            return "requested"
+            return self._remember(now, nonce, "requested")
         if job.is_live:
             self._finish(now, job, JobState.CANCELLED)
-            return "dismissed"
+            return self._remember(now, nonce, "dismissed")
         job.note, job.ends = b"", now + SHORTEST_KEEP_MS
         job.gone = min(job.gone or now, now)
-        return "dismissed"
+        return self._remember(now, nonce, "dismissed")
 
     def declare(self, now: int, name: str, fingerprint: str, first_tick: int) -> int:
         """Make a schedule known: of two specs the last one declared counts. Answers its next tick."""
@@ -348,7 +357,7 @@ class Queue:
 
     def leave(self, kind: str, worker: str) -> None:
         """A worker says goodbye; what it holds it keeps."""
-        self.present.pop(f"{kind} {worker}", None)
+        self.present.pop(f"{kind}1 {worker}", None)
 
     def take_wake_marker(self, now: int) -> bool:
         """What a worker that waits does. The marker is a hint: it says that a look is worth it."""
@@ -388,6 +397,7 @@ class Queue:
         self.present = {name: until for name, until in self.present.items() if until > now}
         self.schedules = {name: each for name, each in self.schedules.items() if each.ends > now}
         self.keys = {name: each for name, each in self.keys.items() if each.ends > now}
+        self.told = {nonce: told for nonce, told in self.told.items() if told[1] > now}
         if self.look_known_until <= now:
             self.last_look = 0
         if self.awake_until <= now:
@@ -560,8 +570,12 @@ class Queue:
 
     # -- workers ---------------------------------------------------------------------------
 
+    def _remember(self, now: int, nonce: str, word: str) -> str:
+        self.told[nonce] = word, now + ANSWER_KEPT_MS
+        return word
+
     def _show_up(self, now: int, kind: str, worker: str) -> None:
-        self.present[f"{kind} {worker}"] = now + ALIVE_MS
+        self.present[f"{kind}1 {worker}"] = now + ALIVE_MS
 
     def _let_go(self, worker: str, job: Job) -> None:
         self.workers.setdefault(worker, Worker()).holds.discard(job.id)

@@ -244,7 +244,7 @@ async def test_an_embedded_worker_stands_back_for_an_external_one(store: Store) 
 async def test_an_embedded_worker_stands_back_for_no_embedded_one_and_for_none_that_is_gone(store: Store) -> None:
     await claim(store, worker=OTHER_WORKER, kind=WorkerKind.EMBEDDED)
     await claim(store, worker="gone:33:cccccccc")
-    await command(store, "ZADD", store.base + b"workers", "XX", 1, "x gone:33:cccccccc")
+    await command(store, "ZADD", store.base + b"workers", "XX", 1, "x1 gone:33:cccccccc")
     await enqueue_one(store, "a")
 
     reply = await claim(store, kind=WorkerKind.STANDBY)

@@ -314,6 +314,7 @@ def claim_arguments(limit: int) -> list[Argument]:
         limit=limit,
         lease_ms=LEASE_MS,
         alive_ms=LEASE_MS,
+        slots=1,
         keep_dead_ms=KEEP_DEAD_MS,
     )
 

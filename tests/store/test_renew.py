@@ -119,11 +119,11 @@ async def test_two_renewals_at_once_both_keep_the_lease(store: Store) -> None:
 
 async def test_a_renewal_of_nothing_keeps_the_worker_known_and_forgets_who_is_gone(store: Store) -> None:
     await claim(store, worker=OTHER_WORKER)
-    await command(store, "ZADD", store.base + b"workers", "XX", 1, f"x {OTHER_WORKER}")
+    await command(store, "ZADD", store.base + b"workers", "XX", 1, f"x1 {OTHER_WORKER}")
 
     assert await renew(store, [], last_token="") == []
 
-    assert await members(store, "workers") == [f"x {WORKER}"]
+    assert await members(store, "workers") == [f"x1 {WORKER}"]
     assert [worker.id for worker in await store.workers()] == [WORKER]
     assert await command(store, "EXISTS", f"{store.base.decode()}h:{WORKER}") == 0
 

@@ -9,6 +9,7 @@ key. Special cases of single verbs are in the verbs' own tests; copies of claims
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, cast, get_args
 
 import pytest
@@ -22,9 +23,11 @@ from tests.support.sendings import (
     OTHER_CLAIMS,
     SENDINGS,
     Sending,
+    Step,
     abandons,
     cancels,
     declares,
+    dismisses,
     enqueue,
     falls_due,
     fires,
@@ -133,14 +136,31 @@ async def test_a_copy_that_comes_after_the_next_transition_changes_nothing(store
     assert await whole(store) == before
 
 
-async def test_a_late_cancel_ends_what_lives_under_its_id(store: Store) -> None:
-    """It has no nonce: whoever cancels wants it gone, also if somebody else has just brought it back."""
+async def test_a_cancel_ends_what_lives_under_its_id_but_a_late_copy_ends_nothing(store: Store) -> None:
+    """Whoever cancels anew wants it gone, also if somebody else has just brought it back."""
+    first = cancels("a")
     await enqueue(job("a"))(store)
-    await cancels("a")(store)
+    await first(store)
     await redrives("a", "again")(store)
 
+    assert await first(store) == "cancelled"
+    assert await state_of(store, "a") == "queued"
     assert await cancels("a")(store) == "cancelled"
     assert await state_of(store, "a") == "cancelled"
+
+
+@pytest.mark.parametrize("ends", [cancels, dismisses], ids=["cancel", "dismiss"])
+async def test_a_late_copy_leaves_another_job_of_that_id_alone(store: Store, ends: Callable[[str], Step]) -> None:
+    """It once ended it, when the first reply was lost and the id was taken before the request was sent again."""
+    request = ends("a")
+    await enqueue(job("a", "first"))(store)
+    word = await request(store)
+    await enqueue(job("a", "second", replace=Replace.FINISHED))(store)
+    before = await whole(store)
+
+    assert await request(store) == word
+
+    assert await whole(store) == before
 
 
 async def test_a_request_that_met_a_held_key_makes_its_job_when_the_key_is_free(store: Store) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from arq_web.errors import StoreCorrupt
 from arq_web.store.store import Store, WorkerKind
-from tests.support.store_helpers import LARGE, OTHER_WORKER, WORKER, claim, command, enqueue_one
+from tests.support.store_helpers import LARGE, LEASE_MS, OTHER_WORKER, WORKER, claim, command, enqueue_one
 
 
 async def test_a_job_that_is_not_there_reads_as_none(store: Store) -> None:
@@ -46,22 +46,23 @@ async def test_a_payload_kept_aside_is_fetched_only_if_asked_for(store: Store) -
 
 
 async def test_workers_are_known_for_some_seconds(store: Store) -> None:
-    await claim(store)
+    await store.claim(WORKER, WorkerKind.EXTERNAL, "1.t", 0, LEASE_MS, slots=7)
     await claim(store, worker=OTHER_WORKER, kind=WorkerKind.STANDBY)
-    await command(store, "ZADD", store.base + b"workers", 1, "x gone:33:cccccccc")
+    await command(store, "ZADD", store.base + b"workers", 1, "x1 gone:33:cccccccc")
 
     workers = await store.workers()
 
-    assert {(worker.id, worker.external) for worker in workers} == {(WORKER, True), (OTHER_WORKER, False)}
+    seen = {(worker.id, worker.external, worker.slots) for worker in workers}
+    assert seen == {(WORKER, True, 7), (OTHER_WORKER, False, 1)}
     assert min(worker.expires_ms for worker in workers) > await store.server_now_ms()
 
 
 async def test_a_worker_that_leaves_is_not_listening_any_more(store: Store) -> None:
     """An enqueue right after a deployment must not hear that somebody is there."""
-    await claim(store)
+    await store.claim(WORKER, WorkerKind.EXTERNAL, "1.t", 0, LEASE_MS, slots=7)
     await claim(store, worker=OTHER_WORKER)
 
-    await store.leave(WORKER, WorkerKind.EXTERNAL)
+    await store.leave(WORKER, WorkerKind.EXTERNAL, slots=7)
 
     assert [worker.id for worker in await store.workers()] == [OTHER_WORKER]
 

@@ -39,6 +39,7 @@ from tests.support.store_helpers import (
     end_grace,
     expire_lease,
     make_due,
+    new_token,
 )
 
 Step = Callable[[Store], Awaitable[object]]
@@ -164,11 +165,13 @@ def watches(name: str) -> Step:
 
 
 def cancels(name: str, *, by_worker: bool = False) -> Step:
-    return lambda store: store.cancel(name, by_worker=by_worker)
+    nonce = new_token()
+    return lambda store: store.cancel(name, by_worker=by_worker, nonce=nonce)
 
 
 def dismisses(name: str) -> Step:
-    return lambda store: store.dismiss(name)
+    nonce = new_token()
+    return lambda store: store.dismiss(name, nonce=nonce)
 
 
 def relays(*jobs: NewJob) -> Step:
@@ -377,8 +380,7 @@ SENDINGS = [
     Sending("renew", "before the next claim", steps(A_RUNS, enqueue(job("b"))), renews(HELD_A), claims("2.b")),
     Sending("reclaim", "a lapsed job", steps(A_RUNS, LAPSED), reclaims(), OTHER_CLAIMS),
     Sending("reclaim", "a dead worker's jobs", A_AND_B_RUN, reclaims(WORKER), OTHER_CLAIMS),
-    # A cancel is by id: it ends whatever lives under it. After a redrive that is a job again.
-    Sending("cancel", "a job that waits", enqueue(job("a", due="d60000")), cancels("a"), None),
+    Sending("cancel", "a job that waits", enqueue(job("a", due="d60000")), cancels("a"), redrives("a", "again")),
     Sending("cancel", "a job that runs", A_RUNS, cancels("a"), settles("cancel")),
     Sending(
         "cancel",
@@ -387,12 +389,17 @@ SENDINGS = [
         cancels("a", by_worker=True),
         steps(claims("1.a"), settles("cancel")),
     ),
-    Sending("cancel", "one that was marked", A_IS_MARKED, cancels("a"), None),
+    Sending("cancel", "one that was marked", A_IS_MARKED, cancels("a"), redrives("a", "again")),
     Sending("cancel", "a job that runs, by a worker", A_RUNS, cancels("a", by_worker=True), settles("release")),
-    # A dismissal is by id, as a cancel is.
-    Sending("dismiss", "a job that waits", enqueue(job("a", due="d60000", payload=LARGE)), dismisses("a"), None),
+    Sending(
+        "dismiss",
+        "a job that waits",
+        enqueue(job("a", due="d60000", payload=LARGE)),
+        dismisses("a"),
+        enqueue(job("a", "new", replace=Replace.GONE)),
+    ),
     Sending("dismiss", "a job that runs", A_RUNS, dismisses("a"), settles("cancel")),
-    Sending("dismiss", "a job that is dead", A_IS_DEAD, dismisses("a"), None),
+    Sending("dismiss", "a job that is dead", A_IS_DEAD, dismisses("a"), enqueue(job("a", "new", replace=Replace.GONE))),
     Sending("relay", "a row", NOTHING, relays(job("a")), steps(claims("1.a"), settles("complete"))),
     Sending("relay", "a held key", enqueue(job("b", unique="k")), relays(job("a", unique="k")), claims("1.a")),
     Sending("forget", "a receipt", relays(job("a")), forgets_rows("of-a"), claims("1.a")),

@@ -41,10 +41,10 @@ local function check_indexes()
 end
 
 -- A worker is there. The first write is one that a full Redis accepts; what follows in the same script then passes.
-local function show_up(kind, worker, alive_ms)
+local function show_up(kind, slots, worker, alive_ms)
   is_overwritten('workers', redis.pcall('ZCARD', WORKERS))
   redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now_ms)
-  redis.call('ZADD', WORKERS, now_ms + alive_ms, kind .. ' ' .. worker)
+  redis.call('ZADD', WORKERS, now_ms + alive_ms, kind .. slots .. ' ' .. worker)
   redis.call('PEXPIRE', WORKERS, alive_ms)
 end
 

@@ -1,14 +1,18 @@
 -- cancel: end a job that waits; ask for the end of one that runs.
--- Returns 'cancelled', 'requested', 'finished' (it had ended otherwise) or 'absent'. Safe to send twice. Uses _places, _kept, _end.
+-- Returns 'cancelled', 'requested', 'finished' (it had ended otherwise) or 'absent'. Safe to send twice.
+-- Uses _places, _kept, _end, _answered.
 local id = ARGV[1]
-local words_from = 2 -- ARGV[2..]: 'by_worker': one that waits goes marked to a worker, now, and that ends it; else it ends here
+local nonce = ARGV[2] -- of this request: it acts once
+local words_from = 3 -- ARGV[3..]: 'by_worker': one that waits goes marked to a worker, now, and that ends it; else it ends here
 
+local before = answered_before(nonce)
+if before then return before end
 local j = read_many({ id })[1]
 if not j then return 'absent' end
 if j.state == 'x' then return 'cancelled' end
 if TERMINAL[j.state] then return 'finished' end
 local by_worker = ARGV[words_from] == 'by_worker'
-if flagged(j, 'c') and (by_worker or j.state == 'r') then return 'requested' end -- sent again
+if flagged(j, 'c') and (by_worker or j.state == 'r') then return 'requested' end -- another has asked for it
 check_indexes()
 redis.call('ZREM', READY, id) -- a write that a full Redis accepts: a cancel makes room
 redis.call('ZREM', DUE, id)
@@ -20,8 +24,8 @@ if j.state == 'r' or by_worker then
     wake()
   end
   write(id, j)
-  return 'requested'
+  return remember(nonce, 'requested')
 end
 finish(id, j, 'x', j.keep_ms, '')
 save_counts()
-return 'cancelled'
+return remember(nonce, 'cancelled')

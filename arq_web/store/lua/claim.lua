@@ -10,10 +10,11 @@ local limit = tonumber(ARGV[4])
 local lease_ms = tonumber(ARGV[5])
 local alive_ms = tonumber(ARGV[6])
 local keep_dead_ms = tonumber(ARGV[7])
+local slots = ARGV[8] -- that the worker has, free or not
 
 local MOST_BYTES = 4194304 -- of records and payloads per reply: a slow line must bring it before the worker asks again
 check_indexes()
-show_up(kind, worker, alive_ms)
+show_up(kind, slots, worker, alive_ms)
 local last_claim, held = base .. 'k:' .. worker, base .. 'h:' .. worker
 local out, taken, leases, bytes = { now_ms, 0, 0, 0, 0 }, {}, {}, 0
 local leased_until = string.format('%.0f', now_ms + lease_ms)

@@ -34,7 +34,9 @@ for i, id in ipairs(ids) do
 end
 for i = dead_from, #ARGV do
   local worker = ARGV[i]
-  for _, kind in ipairs({ 'x ', 'e ', 's ' }) do redis.pcall('ZREM', WORKERS, kind .. worker) end
+  for _, member in ipairs(redis.pcall('ZRANGE', WORKERS, 0, -1)) do
+    if string.match(member, '^%S+ (.*)') == worker then redis.call('ZREM', WORKERS, member) end
+  end
   local held = redis.pcall('SMEMBERS', base .. 'h:' .. worker)
   jobs = read_many(held) -- read after those above were taken
   for n, id in ipairs(held) do

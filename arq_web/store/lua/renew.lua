@@ -6,10 +6,11 @@ local lease_ms = tonumber(ARGV[3])
 local alive_ms = tonumber(ARGV[4])
 local last_token = ARGV[5] -- of the newest claim whose reply the worker has read
 local asked_ms = tonumber(ARGV[6]) -- server time when it said all this, as it knows it; 0 when it does not
-local entries_from = 7 -- ARGV[7..]: id, attempt (0: known, but let its lease lapse), token
+local slots = ARGV[7] -- that the worker has, free or not
+local entries_from = 8 -- ARGV[8..]: id, attempt (0: known, but let its lease lapse), token
 
 check_indexes()
-show_up(kind, worker, alive_ms)
+show_up(kind, slots, worker, alive_ms)
 local ids, answers, leases, listed = {}, {}, {}, {}
 for from = entries_from, #ARGV, 3 do ids[#ids + 1] = ARGV[from] end
 local jobs = read_many(ids)
