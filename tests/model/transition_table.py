@@ -200,7 +200,7 @@ class Queue:
         lapsed = [job for job in self.leased() if job.lease <= now]
         taken = lapsed[:limit] if now >= self.grace_until else []
         for worker in dead:
-            self.present = {name: until for name, until in self.present.items() if name[2:] != worker}
+            self.present = {name: until for name, until in self.present.items() if name.partition(" ")[2] != worker}
             known = self.workers.get(worker, Worker())
             taken += [job for job in map(self.jobs.__getitem__, sorted(known.holds)) if job not in taken]
         for job in taken:
