@@ -46,7 +46,7 @@ fuzz: require-redis ## The tests that make up their examples, with other example
 chaos: require-redis ## Every fault on purpose, the slow ones too, and a table of what became of the jobs
 	$(BIN)/python -m pytest -n 2 -m '' tests/chaos
 
-bench: require-redis ## Us and the three best peers against each target, some ten minutes (BENCH=--quick: one)
+bench: require-redis ## Us and the three best peers against each target, some twenty minutes (BENCH=--quick: one)
 	$(BIN)/python -m benchmarks run $(BENCH)
 
 bench-all: require-redis ## Every peer in every cell, some hours
