@@ -190,9 +190,10 @@ class Store:
         held: Sequence[Held],
         *,
         asked_ms: int = 0,
+        slots: int = 1,
     ) -> list[Renewed]:
         """Keep leases; each is answered on its own."""
-        arguments = self.renew_arguments(worker, kind, lease_ms, last_token, held, asked_ms=asked_ms)
+        arguments = self.renew_arguments(worker, kind, lease_ms, last_token, held, asked_ms=asked_ms, slots=slots)
         return [Renewed(_int(code)) for code in await self._run_list(scripts.RENEW, arguments)]
 
     async def reclaim(self, limit: int = 100, grace_ms: int = 3000, *, dead: Sequence[str] = ()) -> ReclaimReply:
@@ -311,7 +312,7 @@ class Store:
         seen = []
         for i in range(0, len(reply), 2):
             sign, _, name = _bytes(reply[i]).decode(errors="replace").partition(" ")
-            slots = int(sign[1:]) if sign[1:].isdecimal() else 0
+            slots = int(sign[1:]) if sign[1:].isdecimal() and len(sign) <= 8 else 0
             seen.append(WorkerSeen(name, sign.startswith("x"), slots, int(float(_bytes(reply[i + 1])))))
         return seen
 

@@ -211,7 +211,7 @@ async def test_a_worker_of_ours_is_no_reason_to_refuse(move: Move) -> None:
     """It writes the same health check, for the same monitors."""
     move.old("enqueue")
     worker = await move.project.start(SETTINGS, is_up=False)
-    await wait_until(lambda: move.client.exists(HEALTH), description="its health check is there")
+    await wait_until(lambda: move.client.exists(HEALTH), timeout_s=20, description="its health check is there")
 
     moved = await move.migrate()
     worker.send()
@@ -228,7 +228,7 @@ async def test_a_worker_of_arqs_is_seen_behind_one_of_ours(move: Move) -> None:
     said = "Mar-01 17:41:22 j_complete=1 j_failed=0 j_retried=0 j_ongoing=0 queued=0"
     move.client.set(HEALTH, said, px=3_600_000)
     worker = await move.project.start(SETTINGS, is_up=False)
-    await wait_until(lambda: move.client.get(HEALTH) != said.encode(), description="ours has written")
+    await wait_until(lambda: move.client.get(HEALTH) != said.encode(), timeout_s=20, description="ours has written")
 
     refused = await move.migrate()
     worker.send()
@@ -246,7 +246,7 @@ async def test_a_worker_of_arqs_is_seen_behind_one_of_ours(move: Move) -> None:
 async def test_a_worker_of_arqs_that_writes_after_ours_is_seen(move: Move) -> None:
     """The newest line is its own."""
     worker = await move.project.start(SETTINGS, is_up=False)
-    await wait_until(lambda: move.client.exists(HEALTH), description="its health check is there")
+    await wait_until(lambda: move.client.exists(HEALTH), timeout_s=20, description="its health check is there")
     move.client.set(HEALTH, "Mar-01 17:41:22 j_complete=1 j_failed=0 j_retried=0 j_ongoing=0 queued=0", px=9000)
 
     refused = await move.migrate()
@@ -299,6 +299,22 @@ async def test_a_job_that_was_to_be_aborted_is_moved_as_a_cancelled_one(move: Mo
     assert moved.out == "moved 22 jobs: 21 queued, 1 aborted\n"
     assert "later" not in [name for _, name, *_ in move.runs()]
     assert len(move.runs()) == 21
+
+
+async def test_aborted_jobs_that_are_equal_but_for_their_ids_are_all_cancelled(move: Move) -> None:
+    """Enqueued in one millisecond they are the same bytes: what tells them apart is their place."""
+    move.old("enqueue")
+    raw, now_ms = move.client.get("arq:job:arg-int"), int(move.client.time()[0]) * 1000
+    for name in ("twin-1", "twin-2", "twin-3"):
+        move.client.set(f"arq:job:{name}", raw)
+        move.client.zadd("arq:queue", {name: now_ms - 1000})
+        move.client.zadd("arq:abort", {name: now_ms + 5000})
+
+    moved = await move.migrate()
+    await move.burst()
+
+    assert moved.out == "moved 25 jobs: 21 queued, 1 deferred, 3 aborted\n"
+    assert {name for _, name, *_ in move.runs() if name.startswith("twin")} == set()
 
 
 async def test_what_is_left_of_an_expiry_is_kept(move: Move) -> None:

@@ -95,7 +95,7 @@ async def start_and_stop(redis_url: str, namespace: str, folder: Path, *, times:
     assert after == before
     assert leaks == []
     assert set(states) <= {JobState.SUCCEEDED, JobState.CANCELLED}
-    # Beside the jobs' own: a worker's last claim and what a cancel was answered, for a minute; and what there is once.
+    # Beside the jobs' own: a worker's last claim and what a cancel was answered, for a while; and what there is once.
     others = {key for key in keys if key.rpartition(b"}:")[2][:2] not in (b"j:", b"k:", b"m:", b"r:")}
     assert {key.rpartition(b"}:")[2] for key in others} <= {b"workers", b"reclaimed", b"wake"}
 

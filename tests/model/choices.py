@@ -13,7 +13,8 @@ APART_MS = 10
 """Between two messages, at least."""
 LEASE_MS = 8 * UNIT_MS
 IDS = "abcdefg"
-WORKERS = ("w1:1:x", "w2:2:y", "w3:3:z")
+SLOTS = {"w1:1:x": 1, "w2:2:y": 10, "w3:3:z": 200}
+WORKERS = tuple(SLOTS)
 VERBS = (
     "enqueue",
     "claim",

@@ -37,6 +37,7 @@ from tests.model.choices import (
     APART_MS,
     IDS,
     LEASE_MS,
+    SLOTS,
     TICK_MS,
     UNIT_MS,
     VERBS,
@@ -159,7 +160,7 @@ class Walk(RuleBasedStateMachine):
         self.tokens[worker].append(token)
 
         async def ask(store: Store, moved_ms: int) -> object:
-            reply = await store.claim(worker, WorkerKind(kind), token, limit, leases * LEASE_MS)
+            reply = await store.claim(worker, WorkerKind(kind), token, limit, leases * LEASE_MS, slots=SLOTS[worker])
             told = [Attempt(worker, job.id, job.attempt, job.token) for job in reply.jobs]
             self.attempts += [attempt for attempt in told if attempt not in self.attempts]
             jobs = [(job.id, job.attempt, job.token) for job in reply.jobs]
@@ -237,7 +238,13 @@ class Walk(RuleBasedStateMachine):
             Message(
                 f"renew {worker} {held} last={last_token} late={late_units}",
                 lambda store, moved_ms: store.renew(
-                    worker, WorkerKind.EXTERNAL, LEASE_MS, last_token, held, asked_ms=asked - moved_ms
+                    worker,
+                    WorkerKind.EXTERNAL,
+                    LEASE_MS,
+                    last_token,
+                    held,
+                    asked_ms=asked - moved_ms,
+                    slots=SLOTS[worker],
                 ),
                 lambda model, now, about: model.renew(now, worker, "x", LEASE_MS, last_token, held, asked),
             )
@@ -414,7 +421,7 @@ class Walk(RuleBasedStateMachine):
         self.send(
             Message(
                 f"leave {kind} {worker}",
-                lambda store, moved_ms: store.leave(worker, WorkerKind(kind)),
+                lambda store, moved_ms: store.leave(worker, WorkerKind(kind), slots=SLOTS[worker]),
                 lambda model, now, about: model.leave(kind, worker),
             )
         )

@@ -104,8 +104,8 @@ def of_model(model: Queue, queue: str, about: About) -> Picture:
         picture[f"s:{name}"] = [times[0], schedule.fingerprint, times[1], *(["-"] if schedule.is_skipped else [])]
     for name, key in model.keys.items():
         picture[f"i:{name}"] = f"{key.fingerprint} {key.job_id} {key.nonce}".encode()
-    for nonce, (word, _) in model.told.items():
-        picture[f"r:{nonce}"] = word.encode()
+    for request, (word, _) in model.told.items():
+        picture[f"r:{request}"] = word.encode()
     return picture
 
 

@@ -41,6 +41,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from arq_web.job import JobState
 from arq_web.store.messages import Held, Idempotency, NewJob, Renewed, Replace, Settled, Settlement
+from tests.model.choices import SLOTS
 from tests.model.things import NOBODY, Claimed, Conflict, Job, Key, Refused, Schedule, Worker
 
 KEEP_DEAD_MS = 300_000
@@ -52,7 +53,7 @@ CLAIM_KEPT_MS = 60_000
 """For how long after its lease a worker's last claim is known."""
 LOOK_KEPT_MS = 60_000
 WATCH_MS = 60_000
-ANSWER_KEPT_MS = 60_000
+ANSWER_KEPT_MS = 180_000
 WAKE_MS = 60_000
 WEEK_MS = 604_800_000
 MOST_SPARED = 2
@@ -68,7 +69,7 @@ class Queue:
         self.schedules: dict[str, Schedule] = {}
         self.keys: dict[str, Key] = {}
         self.told: dict[str, tuple[str, int]] = {}
-        """What a request was told that acts once, by its nonce; and until when that is known."""
+        """What a request was told that acts once, by its nonce and id; and until when that is known."""
         self.counted: Counter[str] = Counter()
         self.last_look = self.grace_until = self.look_known_until = self.awake_until = 0
         self._lined_up = 0
@@ -213,23 +214,21 @@ class Queue:
     def cancel(self, now: int, nonce: str, job_id: str, *, by_worker: bool = False) -> str:
         """End what waits, or let a worker end it; ask for the end of what runs."""
         self.pass_to(now)
-        if nonce in self.told:
-            return self.told[nonce][0]
-        job = self.jobs.get(job_id)
+        return self._once(now, nonce, job_id, lambda: self._cancel(now, self.jobs.get(job_id), by_worker=by_worker))
+
+    def _cancel(self, now: int, job: Job | None, *, by_worker: bool) -> str:
         if job is None:
             return "absent"
         if not job.is_live:
             return "cancelled" if job.state is JobState.CANCELLED else "finished"
         if job.state is not JobState.RUNNING and not by_worker:
             self._finish(now, job, JobState.CANCELLED)
-            return self._remember(now, nonce, "cancelled")
-        if job.is_cancel_requested:
-            return "requested"
-        if job.state is not JobState.RUNNING:
+            return "cancelled"
+        if job.state is not JobState.RUNNING and not job.is_cancel_requested:
             job.due = 0
             self._back_to_head(now, job)
         job.is_cancel_requested = True
-        return self._remember(now, nonce, "requested")
+        return "requested"
 
     def redrive(self, now: int, job_id: str, nonce: str) -> str:
         """Begin again what ended without success. Attempts go on counting: the fence needs them."""
@@ -294,9 +293,9 @@ class Queue:
     def dismiss(self, now: int, nonce: str, job_id: str) -> str:
         """Nobody is to see it, or what it comes to. Its record stays a minute, for requests that are sent again."""
         self.pass_to(now)
-        if nonce in self.told:
-            return self.told[nonce][0]
-        job = self.jobs.get(job_id)
+        return self._once(now, nonce, job_id, lambda: self._dismiss(now, self.jobs.get(job_id)))
+
+    def _dismiss(self, now: int, job: Job | None) -> str:
         if job is None:
             return "absent"
         if job.is_dismissed:
@@ -304,13 +303,13 @@ class Queue:
         job.is_dismissed, job.is_result_kept = True, False
         if job.state is JobState.RUNNING:
             job.is_cancel_requested = True
-            return self._remember(now, nonce, "requested")
+            return "requested"
         if job.is_live:
             self._finish(now, job, JobState.CANCELLED)
-            return self._remember(now, nonce, "dismissed")
+            return "dismissed"
         job.note, job.ends = b"", now + SHORTEST_KEEP_MS
         job.gone = min(job.gone or now, now)
-        return self._remember(now, nonce, "dismissed")
+        return "dismissed"
 
     def declare(self, now: int, name: str, fingerprint: str, first_tick: int) -> int:
         """Make a schedule known: of two specs the last one declared counts. Answers its next tick."""
@@ -357,7 +356,7 @@ class Queue:
 
     def leave(self, kind: str, worker: str) -> None:
         """A worker says goodbye; what it holds it keeps."""
-        self.present.pop(f"{kind}1 {worker}", None)
+        self.present.pop(f"{kind}{SLOTS[worker]} {worker}", None)
 
     def take_wake_marker(self, now: int) -> bool:
         """What a worker that waits does. The marker is a hint: it says that a look is worth it."""
@@ -570,12 +569,15 @@ class Queue:
 
     # -- workers ---------------------------------------------------------------------------
 
-    def _remember(self, now: int, nonce: str, word: str) -> str:
-        self.told[nonce] = word, now + ANSWER_KEPT_MS
-        return word
+    def _once(self, now: int, nonce: str, job_id: str, act: Callable[[], str]) -> str:
+        """A request that is sent again is told what it was told."""
+        key = f"{nonce}:{job_id}"
+        if key not in self.told:
+            self.told[key] = act(), now + ANSWER_KEPT_MS
+        return self.told[key][0]
 
     def _show_up(self, now: int, kind: str, worker: str) -> None:
-        self.present[f"{kind}1 {worker}"] = now + ALIVE_MS
+        self.present[f"{kind}{SLOTS[worker]} {worker}"] = now + ALIVE_MS
 
     def _let_go(self, worker: str, job: Job) -> None:
         self.workers.setdefault(worker, Worker()).holds.discard(job.id)

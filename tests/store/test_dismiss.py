@@ -14,7 +14,6 @@ from tests.support.store_helpers import (
     enqueue_one,
     expire_lease,
     info_of,
-    keys,
     members,
     new_job,
     reclaim,
@@ -109,7 +108,7 @@ async def test_a_second_dismissal_changes_nothing(store: Store, *, runs: bool) -
 
 async def test_a_job_that_never_was_is_absent(store: Store) -> None:
     assert await store.dismiss("a") == "absent"
-    assert await keys(store) == []
+    assert await snapshot(store) == {}
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL_STATES))

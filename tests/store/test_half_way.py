@@ -57,7 +57,11 @@ VERBS: dict[str, Verb] = {
     "renew": lambda store, job: renew(store, [], last_token=job.token),
     "reclaim": lambda store, job: reclaim(store),
     "cancel ready": lambda store, job: store.cancel("ready"),
-    "cancel due": lambda store, job: store.cancel("due"),
+    "cancel due": lambda store, job: store.cancel("due", nonce="nonce"),
+    "cancel due, by a worker": lambda store, job: store.cancel("due", by_worker=True, nonce="nonce"),
+    "dismiss due": lambda store, job: store.dismiss("due", nonce="nonce"),
+    "dismiss dead": lambda store, job: store.dismiss("dead", nonce="nonce"),
+    "reclaim from the dead": lambda store, job: store.reclaim(dead=[WORKER]),
     "redrive": lambda store, job: store.redrive("dead", "nonce"),
     "relay": lambda store, job: RelayStore(store.connections, store.namespace, store.queue).relay(
         [RelayedRow("row", new_job("new", unique="other"))], valid_until_ms=99_999_999_999_999
@@ -68,7 +72,7 @@ VERBS: dict[str, Verb] = {
     "fire": lambda store, job: store.fire("daily", "print", 1, 2, new_job("tick")),
 }
 PLACES = ["ready", "due", "leases", "dead", "rejects", "wake", "workers", f"h:{WORKER}", f"k:{WORKER}", "reclaimed"]
-PLACES += ["u:key", "i:key", "o:row", "w:ready", "w:running", "p:running", "s:daily"]
+PLACES += ["u:key", "i:key", "o:row", "r:nonce:due", "r:nonce:dead", "w:ready", "w:running", "p:running", "s:daily"]
 INDEX_OF = {b"q": "ready", b"s": "due", b"t": "due", b"r": "leases"}
 
 

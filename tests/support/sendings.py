@@ -244,6 +244,8 @@ A_IS_SUSPECT = steps(enqueue(job("a", max_crashes=2)), claims("1.a"), reclaims(W
 A_AND_B_RUN = steps(enqueue(job("a"), job("b")), claims("1.a", 2), takes_marker)
 A_IS_DEAD = steps(enqueue(job("a")), claims("1.a"), settles("bury"))
 A_IS_GONE = steps(enqueue(job("a", payload=LARGE)), claims("1.a"), settles("complete", ms=0))
+A_IS_CANCELLED = steps(enqueue(job("a")), cancels("a"), takes_marker)
+A_HAS_SUCCEEDED = steps(A_RUNS, settles("complete"))
 A_IS_MARKED = steps(enqueue(job("a", due="d60000")), cancels("a", by_worker=True), takes_marker)
 LAPSED = steps(lapses("a"), end_grace)
 OTHER_CLAIMS = claims("1.other", 2, OTHER_WORKER)
@@ -399,6 +401,27 @@ SENDINGS = [
         enqueue(job("a", "new", replace=Replace.GONE)),
     ),
     Sending("dismiss", "a job that runs", A_RUNS, dismisses("a"), settles("cancel")),
+    # What did nothing at first does nothing later either.
+    Sending("cancel", "a job that is not there", NOTHING, cancels("a"), enqueue(job("a"))),
+    Sending(
+        "cancel", "a job that has ended", A_HAS_SUCCEEDED, cancels("a"), enqueue(job("a", replace=Replace.FINISHED))
+    ),
+    Sending("cancel", "a job that was cancelled", A_IS_CANCELLED, cancels("a"), redrives("a", "again")),
+    Sending(
+        "cancel",
+        "a job that was asked to end",
+        steps(A_RUNS, cancels("a")),
+        cancels("a"),
+        steps(settles("cancel"), redrives("a", "again")),
+    ),
+    Sending("dismiss", "a job that is not there", NOTHING, dismisses("a"), enqueue(job("a"))),
+    Sending(
+        "dismiss",
+        "a job that was dismissed",
+        steps(A_IS_CANCELLED, dismisses("a")),
+        dismisses("a"),
+        enqueue(job("a", "new", replace=Replace.GONE)),
+    ),
     Sending("dismiss", "a job that is dead", A_IS_DEAD, dismisses("a"), enqueue(job("a", "new", replace=Replace.GONE))),
     Sending("relay", "a row", NOTHING, relays(job("a")), steps(claims("1.a"), settles("complete"))),
     Sending("relay", "a held key", enqueue(job("b", unique="k")), relays(job("a", unique="k")), claims("1.a")),

@@ -251,8 +251,8 @@ async def keys(store: Store, pattern: str = "*") -> list[bytes]:
 
 
 async def snapshot(store: Store) -> dict[bytes, tuple[bytes, bool]]:
-    """Everything the queue holds, with whether it has an end. Not what every call touches: workers, counters, marks."""
-    passing = tuple(store.base + name for name in (b"workers", b"m:", b"wake", b"reclaimed"))
+    """All that the queue holds, with whether it has an end. Not what each call touches: workers, counters, answers."""
+    passing = tuple(store.base + name for name in (b"workers", b"m:", b"wake", b"reclaimed", b"r:"))
     found: dict[bytes, tuple[bytes, bool]] = {}
     for key in await keys(store):
         if not key.startswith(passing):
