@@ -18,7 +18,8 @@ TURNS = 7
 def overhead(system: System, size: Size) -> Figures:
     """Drain by turns, so that a change of the machine's mood meets all of them; each share is of the same turn."""
     count = size.jobs(system, DRAIN_S)
-    turns = [{variant: _drain(system, count, variant) for variant in VARIANTS} for _ in range(TURNS)]
+    how_many = 1 if size.quick else TURNS
+    turns = [{variant: _drain(system, count, variant) for variant in VARIANTS} for _ in range(how_many)]
     figures: Figures = {}
     for name, variant in (("off", OFF), ("watched", WATCHED), ("recorded", RECORDED)):
         figures[f"{name}_per_s"] = statistics.median(turn[variant]["drain_per_s"] for turn in turns)
