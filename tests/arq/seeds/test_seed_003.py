@@ -99,11 +99,11 @@ async def test_crons_and_jobs_mix_and_each_tick_runs_once_among_two_workers(docu
     async with document("seed_003") as it:
         workers = [await it.worker("tasks.EverySecond") for _ in range(2)]
         job = await pool.enqueue_job("note", "between")
+        assert job is not None
+        assert await job.result(timeout=10) == "between"
         await wait_until(lambda: sum(each.count("tick ") for each in workers) >= 4, description="four ticks")
         for each in workers:
             await stopped(each)
-        assert job is not None
-        assert await job.result(timeout=1) == "between"
     ticks = [tick for each in workers for tick in re.findall("^tick (.+)$", each.log, re.MULTILINE)]
 
     assert len(ticks) == len(set(ticks))
