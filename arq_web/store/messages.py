@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
@@ -204,8 +205,15 @@ class WorkerSeen:
     id: str
     external: bool
     slots: int
-    """How many jobs it can run at the same time."""
+    """How many jobs it can run at the same time; 0 where its sign does not say."""
     expires_ms: int
+
+
+def worker_seen(member: bytes, expires_ms: int) -> WorkerSeen:
+    """Read one ``<kind><slots> <worker>`` of a queue's workers, whatever stands there."""
+    sign, _, worker = member.decode(errors="replace").partition(" ")
+    slots = re.fullmatch(r"[a-z]([0-9]{1,9})", sign)
+    return WorkerSeen(worker, sign.startswith("x"), int(slots[1]) if slots else 0, expires_ms)
 
 
 MOST_JOBS: Final = 1000

@@ -37,6 +37,7 @@ from arq_web.store.messages import (
     WorkerKind,
     WorkerSeen,
     in_parts,
+    worker_seen,
 )
 from arq_web.store.record import ClaimedJob, UnreadableRecord, payload_is_aside, read_claimed, read_info
 from arq_web.store.scripts import Argument, Verb
@@ -309,12 +310,7 @@ class Store:
         now_ms = _int(now[0]) * 1000
         reply = await connection.execute("ZRANGEBYSCORE", self.base + b"workers", now_ms, "+inf", "WITHSCORES")
         assert isinstance(reply, list)
-        seen = []
-        for i in range(0, len(reply), 2):
-            sign, _, name = _bytes(reply[i]).decode(errors="replace").partition(" ")
-            slots = int(sign[1:]) if sign[1:].isdecimal() and len(sign) <= 8 else 0
-            seen.append(WorkerSeen(name, sign.startswith("x"), slots, int(float(_bytes(reply[i + 1])))))
-        return seen
+        return [worker_seen(_bytes(reply[i]), int(float(_bytes(reply[i + 1])))) for i in range(0, len(reply), 2)]
 
     async def server_now_ms(self) -> int:
         """Redis' own clock, ms."""

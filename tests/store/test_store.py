@@ -7,6 +7,7 @@ import time
 import pytest
 
 from arq_web.errors import StoreCorrupt
+from arq_web.store.messages import worker_seen
 from arq_web.store.store import Store, WorkerKind
 from tests.support.store_helpers import LARGE, LEASE_MS, OTHER_WORKER, WORKER, claim, command, enqueue_one
 
@@ -55,6 +56,12 @@ async def test_workers_are_known_for_some_seconds(store: Store) -> None:
     seen = {(worker.id, worker.external, worker.slots) for worker in workers}
     assert seen == {(WORKER, True, 7), (OTHER_WORKER, False, 1)}
     assert min(worker.expires_ms for worker in workers) > await store.server_now_ms()
+
+
+@pytest.mark.parametrize("member", ["", "x", "not ours", "x w", "x-1 w", "x" + "9" * 5000 + " w", "x\u0663 w"])
+def test_garbage_among_the_workers_has_no_slots(member: str) -> None:
+    """It must not keep an autoscaler from its numbers."""
+    assert worker_seen(member.encode(), 1).slots == 0
 
 
 async def test_a_worker_that_leaves_is_not_listening_any_more(store: Store) -> None:
